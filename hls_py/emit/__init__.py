@@ -1,0 +1,1 @@
+"""What a design is written out as: Verilog, C header, project scripts, simulators."""

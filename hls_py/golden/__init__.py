@@ -1,0 +1,1 @@
+"""The bit-exact NumPy model of the accelerator, one file per rtl block it mirrors."""

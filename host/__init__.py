@@ -1,0 +1,1 @@
+"""Runtime: devices, tokenizer, sampler, sessions, and the ``tellme`` command."""

@@ -1,0 +1,1 @@
+"""From the last hidden vector to a token: scores, greedy choice, best candidates."""

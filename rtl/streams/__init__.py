@@ -1,0 +1,1 @@
+"""Plumbing between blocks: streams, and how repeated blocks become one Verilog module."""

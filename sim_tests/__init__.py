@@ -1,0 +1,1 @@
+"""Tests: cocotb benches, comparisons with the golden, end-to-end runs, and the harness they share."""

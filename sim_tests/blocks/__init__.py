@@ -1,0 +1,1 @@
+"""One file a block: rtl/x/y.py is tested by test_y.py."""

@@ -1,0 +1,1 @@
+"""What every bench shares: emit, build once, drive streams, compare."""
