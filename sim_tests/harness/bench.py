@@ -1,0 +1,169 @@
+"""Run a cocotb bench on a component: emit, build once, simulate, and say clearly what failed.
+
+A block's bench and its pytest entry live in one file:
+
+    @cocotb.test()
+    async def equals_golden(dut):
+        bench = await reset(dut)                                  # clock running, inputs 0, out of reset
+        items = make_items(bench.rows, bench.seed)
+        cocotb.start_soon(send(dut, "logits", items, stalls(bench.stall, bench.seed)))
+        got = await receive(dut, "token", bench.rows, stalls(bench.stall, bench.seed + 1))
+        assert got == golden(items)
+
+    @pytest.mark.parametrize("stall", [0.0, 0.5])
+    @pytest.mark.parametrize("index_bits, logits", [(1, 1), (5, 32), (17, 301)])
+    def test_argmax(index_bits, logits, stall):
+        run_bench(Argmax(index_bits), __name__, rows=20, logits=logits, stall=stall)
+
+The compiled simulation is kept in ``build/sim_cache`` under a hash of the Verilog and the flags: parameter sets that
+share a design share it, and so does the next run. Every bench has a ``seed``: 1, or what the environment variable
+``TELLME_SEED`` says (a number, or ``random``); it is in the failure message with all other parameters.
+``WAVES=1`` builds with tracing and leaves ``dump.vcd`` in the folder that the failure message names.
+"""
+
+import hashlib
+import json
+import os
+import random
+import re
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cocotb
+from amaranth.lib import wiring
+from cocotb.clock import Clock
+from cocotb.triggers import RisingEdge
+
+from hls_py.emit.verilator import (
+    LINT_WAIVERS,
+    build_once,
+    build_root,
+    tool_environment,
+    verilator_version,
+    write_sources,
+)
+from rtl.streams.shared_module import emit_design
+from sim_tests.harness.streams import CLOCK_NS
+
+PARAMETERS_VARIABLE = "TELLME_BENCH"
+# Benches spend their time in Python, so the C++ is compiled for a short build.
+BUILD_ARGS = (*LINT_WAIVERS, "-O3", "--x-assign", "fast", "-MAKEFLAGS", "OPT_FAST=-O1")
+
+
+def bench_seed() -> int:
+    """The seed that benches use when they aren't given one."""
+    text = os.environ.get("TELLME_SEED", "1")
+    return random.SystemRandom().randrange(1 << 31) if text == "random" else int(text)
+
+
+def run_bench(component: wiring.Component, test_module: str, *, name: str | None = None, testcase: str | None = None,
+              build_args: tuple[str, ...] = (), **parameters: Any) -> None:
+    """Simulate ``component`` under the cocotb tests of ``test_module``; AssertionError says which failed and why.
+
+    Parameters
+    ----------
+    test_module : dotted name of the module with the ``@cocotb.test()`` functions, usually ``__name__``.
+    name        : top module of the Verilog; the class's name in lower case unless given.
+    testcase    : run only the cocotb test of this name (a file with several benches for several components).
+    build_args  : more arguments for Verilator.
+    parameters  : what the bench finds as attributes of ``bench_parameters()``; JSON values. ``seed`` is added.
+    """
+    __tracebackhide__ = True
+    parameters.setdefault("seed", bench_seed())
+    waves = os.environ.get("WAVES", "0") not in ("", "0")
+    name = name or type(component).__name__.lower()
+    inputs = ["__".join(map(str, path)) for path, member, _ in component.signature.flatten(component)
+              if member.flow is wiring.In]
+    folder = build_simulation(component, name, build_args, waves)
+
+    settings = json.dumps({"parameters": parameters, "inputs": inputs}, sort_keys=True)
+    run_key = hashlib.sha256(f"{test_module}{testcase}{settings}{folder}".encode()).hexdigest()[:12]
+    run_folder = build_root() / "benches" / f"{test_module.rsplit('.', 1)[-1]}-{run_key}"
+    run_folder.mkdir(parents=True, exist_ok=True)
+    log, results = run_folder / "simulation.log", run_folder / "results.xml"
+    runner = _runner()
+    ended_badly = False
+    try:
+        runner.test(hdl_toplevel=name, hdl_toplevel_lang="verilog", test_module=test_module, testcase=testcase,
+                    build_dir=folder, test_dir=run_folder, results_xml=str(results), log_file=log, waves=waves,
+                    seed=parameters["seed"], extra_env={
+                        PARAMETERS_VARIABLE: settings,
+                        "COCOTB_LOG_LEVEL": os.environ.get("COCOTB_LOG_LEVEL", "WARNING"),
+                        "PYTHONPATH": os.pathsep.join(sys.path)})
+    except SystemExit:
+        ended_badly = True
+    problems = _failures(results)
+    if problems or ended_badly:
+        text = "\n".join(problems) or log.read_text(errors="replace")[-4000:]
+        raise AssertionError(f"{test_module} on {name} with {parameters}\n{text}\nin {run_folder}")
+
+
+def build_simulation(component: wiring.Component, name: str, build_args: tuple[str, ...] = (),
+                     waves: bool = False) -> Path:
+    """Folder with the cocotb simulation of ``component``, compiled now unless an equal one was compiled before."""
+    design = emit_design(component, name)
+    arguments = [*BUILD_ARGS, *build_args]
+
+    def build(folder: Path) -> None:
+        log = folder / "build.log"
+        runner = _runner()
+        before = dict(os.environ)
+        os.environ.update(tool_environment())  # cocotb's runner looks verilator up in its own environment
+        try:
+            runner.build(sources=write_sources(design, folder)[::-1], hdl_toplevel=name, build_dir=folder,
+                         build_args=arguments, timescale=("1ns", "1ps"), waves=waves, log_file=log)
+        except (SystemExit, RuntimeError, OSError) as error:
+            raise RuntimeError(f"building {name} failed ({error}); the end of {log}:\n"
+                               + (log.read_text(errors="replace")[-4000:] if log.exists() else "")) from None
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+    return build_once("cocotb", [name, design.verilog, *design.shared_modules, *arguments, str(waves),
+                                 cocotb.__version__, verilator_version()], build)
+
+
+def bench_parameters() -> SimpleNamespace:
+    """Inside a bench: what ``run_bench`` was given, as attributes."""
+    return SimpleNamespace(**json.loads(os.environ[PARAMETERS_VARIABLE])["parameters"])
+
+
+async def reset(dut) -> SimpleNamespace:
+    """Drive every input 0, start the clock, reset for two cycles; returns ``bench_parameters()``.
+
+    Works for a component without a clock, too.
+    """
+    for port in json.loads(os.environ[PARAMETERS_VARIABLE])["inputs"]:
+        getattr(dut, port).value = 0
+    if hasattr(dut, "clk"):
+        cocotb.start_soon(Clock(dut.clk, CLOCK_NS, "ns").start())
+        dut.rst.value = 1
+        await RisingEdge(dut.clk)
+        await RisingEdge(dut.clk)
+        dut.rst.value = 0
+        await RisingEdge(dut.clk)
+    return bench_parameters()
+
+
+def _runner():
+    from cocotb_tools.runner import get_runner  # imports every simulator; a running bench doesn't need it
+    return get_runner("verilator")
+
+
+def _failures(results: Path) -> list[str]:
+    """One text for each failed test in cocotb's results file; an unreadable file is a failure."""
+    if not results.exists():
+        return ["the simulator left no results"]
+    cases = list(ET.parse(results).getroot().iter("testcase"))
+    texts = [] if cases else ["no cocotb test ran"]
+    for case in cases:
+        for kind in ("failure", "error"):
+            for failure in case.findall(kind):
+                message = failure.get("error_msg") or failure.get("message") or ""
+                body = re.sub(r"\x1b\[[0-9;]*m", "", failure.text or "")
+                texts.append(f"{case.get('name')}: {failure.get('error_type') or failure.get('type') or kind}: "
+                             f"{message}\n{body}".rstrip())
+    return texts
