@@ -3,7 +3,8 @@
 
 Usage: python3 tools/setup_environment.py [VENV]        (default: .venv beside this project's pyproject.toml)
 
-Idempotent and needs the standard library only. What a bare Debian must have: python3-venv, libpython3.x, g++, make, git.
+Idempotent and needs the standard library only. What a bare Debian must have:
+python3-venv, libpython3.x, g++, make, git.
 """
 
 import os
@@ -69,7 +70,7 @@ def check_system() -> None:
     """Say what is missing, all at once, before anything is downloaded."""
     missing = [f"{tool} (package {package})" for tool, package in {"g++": "g++", "make": "make"}.items()
                if shutil.which(tool) is None]
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036  (it is the system's Python that runs this)
         missing.append(f"Python 3.11 or newer (this is {sys.version.split()[0]}; make PYTHON=python3.x setup)")
     try:
         import ensurepip  # noqa: F401

@@ -26,11 +26,12 @@ MODULE_PORT = re.compile(r"^  (?:input|output)(?: signed)?(?: \[\d+:\d+\])? (\S+
 
 @dataclass(frozen=True)
 class EmittedDesign:
-    """Verilog text of a design and the names of its shared modules (for ``no_inline`` hints and the like)."""
+    """Verilog text of a design, the names of its shared modules, and whether the top has ``clk`` and ``rst``."""
 
     name: str
     verilog: str
     shared_modules: tuple[str, ...]
+    clocked: bool
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,7 @@ class EmitPlatform:
 
     def _emit(self, component: wiring.Component, name: str) -> _Module:
         text = _to_verilog(component, name, self)
-        ports = {"__".join(map(str, path)) for path, _, _ in component.signature.flatten(component)}
-        extra = set(MODULE_PORT.findall(_top_module_text(text, name))) - ports
+        extra = _clock_ports(component, text, name)
         if not extra <= {"clk", "rst"}:
             raise ValueError(f"shared module {name!r} may only use the clock domain 'sync'; it has {sorted(extra)}")
         return _Module(component, text, clocked=bool(extra))
@@ -103,7 +103,8 @@ def emit_design(component: wiring.Component, name: str) -> EmittedDesign:
     platform = EmitPlatform(name)
     top = _to_verilog(component, name, platform)
     names = tuple(sorted(platform.modules))
-    return EmittedDesign(name, "".join(platform.modules[n].verilog for n in names) + top, names)
+    text = "".join(platform.modules[n].verilog for n in names) + top
+    return EmittedDesign(name, text, names, clocked="clk" in _clock_ports(component, top, name))
 
 
 def emit_verilog(component: wiring.Component, name: str) -> str:
@@ -117,10 +118,11 @@ def _to_verilog(component: wiring.Component, name: str, platform: EmitPlatform) 
     return verilog.convert(component, name=name, platform=platform, emit_src=False, strip_internal_attrs=True)
 
 
-def _top_module_text(text: str, name: str) -> str:
-    """The text of the module ``name`` itself, without its submodules."""
+def _clock_ports(component: wiring.Component, text: str, name: str) -> set[str]:
+    """Ports of the module ``name`` in ``text`` that the component's signature doesn't have: those of clock domains."""
     start = text.index(f"\nmodule {name}(")
-    return text[start:text.index("\nendmodule", start)]
+    declared = MODULE_PORT.findall(text, start, text.index("\nendmodule", start))
+    return set(declared) - {"__".join(map(str, path)) for path, _, _ in component.signature.flatten(component)}
 
 
 def _surely_equal(a: wiring.Component, b: wiring.Component) -> bool:

@@ -35,7 +35,7 @@ from typing import Any
 import cocotb
 from amaranth.lib import wiring
 from cocotb.clock import Clock
-from cocotb.triggers import RisingEdge
+from cocotb.triggers import RisingEdge, Timer
 
 from hls_py.emit.verilator import (
     LINT_WAIVERS,
@@ -134,18 +134,26 @@ def bench_parameters() -> SimpleNamespace:
 async def reset(dut) -> SimpleNamespace:
     """Drive every input 0, start the clock, reset for two cycles; returns ``bench_parameters()``.
 
+    A bench that is not over after ``max_cycles`` (a parameter, 1,000,000 unless given) fails, rather than hang.
     Works for a component without a clock, too.
     """
+    bench = bench_parameters()
+    cocotb.start_soon(_give_up_after(getattr(bench, "max_cycles", 1_000_000)))
     for port in json.loads(os.environ[PARAMETERS_VARIABLE])["inputs"]:
         getattr(dut, port).value = 0
     if hasattr(dut, "clk"):
-        cocotb.start_soon(Clock(dut.clk, CLOCK_NS, "ns").start())
+        Clock(dut.clk, CLOCK_NS, "ns").start()
         dut.rst.value = 1
         await RisingEdge(dut.clk)
         await RisingEdge(dut.clk)
         dut.rst.value = 0
         await RisingEdge(dut.clk)
-    return bench_parameters()
+    return bench
+
+
+async def _give_up_after(cycles: int) -> None:
+    await Timer(cycles * CLOCK_NS, "ns")
+    raise TimeoutError(f"the bench is not over after {cycles} cycles")
 
 
 def _runner():
