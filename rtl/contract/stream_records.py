@@ -29,7 +29,7 @@ class Destination(IntEnum):
 RECORD_HEADER = WordLayout("record_header", 4, [
     Field("magic", 0, 0, 16, "MAGIC"),
     Field("destination", 0, 16, 8, "a Destination"),
-    Field("flags", 0, 24, 8, "zero"),
+    Field("flags", 0, 24, 8, "GAINS: bit 0 is the bank to fill; else zero"),
     Field("beats", 1, 0, 32, "payload beats, ≥ 1"),
     Field("sequence", 2, 0, 32, "number of the record in its image, for messages"),
     Field("crc", 3, 0, 32, "CRC-32 of header (crc = 0) and payload"),
@@ -39,10 +39,10 @@ HEAD_CHUNK_ROWS = 256
 """Vocabulary rows a HEAD_SCALES/HEAD_ROWS pair covers at most (rounded up to whole groups of S)."""
 
 
-def record(destination: Destination, payload: bytes, sequence: int, beat_bytes: int) -> bytes:
+def record(destination: Destination, payload: bytes, sequence: int, beat_bytes: int, flags: int = 0) -> bytes:
     """Header beat and payload (padded with zeros to whole beats) as they lie in the stream."""
     payload += bytes(-len(payload) % beat_bytes)
-    fields = dict(magic=MAGIC, destination=destination, beats=len(payload) // beat_bytes, sequence=sequence)
+    fields = dict(magic=MAGIC, destination=destination, flags=flags, beats=len(payload) // beat_bytes, sequence=sequence)
     blank = RECORD_HEADER.pack(**fields).ljust(beat_bytes, b"\0")
     crc = zlib.crc32(payload, zlib.crc32(blank))
     return RECORD_HEADER.pack(**fields, crc=crc).ljust(beat_bytes, b"\0") + payload

@@ -31,8 +31,8 @@ def row_bits(params: DesignParams) -> int:
 
 
 def beat(params: DesignParams) -> data.StructLayout:
-    """A beat of the weight stream, framed by its record's payload."""
-    return data.StructLayout({"data": 8 * params.beat_bytes, "first": 1, "last": 1})
+    """A beat of the weight stream, framed by its record's payload; ``bank`` is bit 0 of the record's flags."""
+    return data.StructLayout({"data": 8 * params.beat_bytes, "first": 1, "last": 1, "bank": 1})
 
 
 def activation_slice(params: DesignParams) -> data.StructLayout:
