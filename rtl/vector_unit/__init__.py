@@ -1,0 +1,1 @@
+"""Everything element-wise: drains of the ternary engine, norm statistics, quantisation, gathers."""
