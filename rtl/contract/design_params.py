@@ -186,8 +186,17 @@ class DesignParams:
         return round_up(self.max_kv_width, SEGMENT_BYTES) // SEGMENT_BYTES
 
     @property
-    def mask_words(self) -> int:
-        return self.rows
+    def query_segments(self) -> int:
+        """16-byte segments of one row of the query buffer."""
+        return self.max_heads * self.padded_head_dim // SEGMENT_BYTES
+
+    @property
+    def operand_words(self) -> int:
+        """Depth of the int8 array's operand memory: two query and two weight buffers, or the head's operands."""
+        queries = 2 * self.max_turns * (self.padded_head_dim // SEGMENT_BYTES)
+        weights = 2 * -(-2 * self.max_row_vectors // self.row_vectors) * (TILE_POSITIONS // SEGMENT_BYTES)
+        head = -(-self.rows // self.row_vectors) * -(-self.max_hidden * self.rows // SEGMENT_BYTES)
+        return max(queries + weights, min(head, 1 << 12))
 
     @property
     def tile_positions(self) -> int:

@@ -1,0 +1,1 @@
+"""From a model's shape to tiles, stream order and command program."""
