@@ -61,6 +61,12 @@ class EmitPlatform:
         component._MustUse__used = True  # type: ignore[attr-defined]
         return known
 
+    def add_verbatim(self, component: wiring.Component, name: str, text: str, clocked: bool) -> None:
+        """Add a module that ``component`` writes in Verilog itself; ValueError if ``name`` stands for another text."""
+        known = self.modules.setdefault(name, _Module(component, text, clocked))
+        if name == self.top_name or known.verilog != text:
+            raise ValueError(f"two different modules share the name {name!r}; give each its own name")
+
     def _emit(self, component: wiring.Component, name: str) -> _Module:
         text = _to_verilog(component, name, self)
         extra = _clock_ports(component, text, name)

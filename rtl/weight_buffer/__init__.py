@@ -1,0 +1,1 @@
+"""From memory to the engine: the weight stream's buffers."""
