@@ -6,9 +6,9 @@ from hls_py.golden.vector_unit.statistics import norm_statistics_fold
 from hls_py.kernels.norm import norm_finalise, norm_quantise
 
 
-def quantise(x: np.ndarray, gain: np.ndarray | None, has_norm: bool, n_true: int,
+def quantise(x: np.ndarray, gain: np.ndarray | None, has_norm: bool, inverse_count: float | np.float32,
              eps: float) -> tuple[np.ndarray, np.ndarray]:
-    """(codes int8 [R, K], scales float32 [R]) of rows x [R, K]; K counts padding, ``n_true`` doesn't.
+    """(codes int8 [R, K], scales float32 [R]) of rows x [R, K]; K counts padding, ``inverse_count`` = float32 1/n doesn't.
 
     codes·scale is the (normalised) row. ``gain`` [K] is used if ``has_norm``.
     """
@@ -18,7 +18,7 @@ def quantise(x: np.ndarray, gain: np.ndarray | None, has_norm: bool, n_true: int
     gains = np.asarray(gain, np.float32) if gain is not None and has_norm else np.zeros(x.shape[1], np.float32)
     sum_squares, absmax = norm_statistics_fold(x, gains if has_norm else None)
     flag = np.array(int(has_norm))
-    inverse, scale = norm_finalise(sum_squares, absmax, np.float32(1 / n_true), np.float32(eps), flag)
+    inverse, scale = norm_finalise(sum_squares, absmax, np.float32(inverse_count), np.float32(eps), flag)
     codes = norm_quantise(x, np.broadcast_to(gains, x.shape), flag, inverse[:, None])
     return codes, scale
 

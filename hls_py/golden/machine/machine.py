@@ -1,0 +1,307 @@
+"""Runs passes: what the accelerator writes to memory, from what lies in memory.
+
+Commands are executed one after the other in program order, which is an order that the hardware's semaphores allow; a row's
+bits don't depend on which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from hls_py.golden import float32
+from hls_py.golden.attention.attention import attend
+from hls_py.golden.head.argmax import argmax
+from hls_py.golden.head.logits import logits_of, top_k
+from hls_py.golden.machine.kv_cache import KvCache, Tile
+from hls_py.golden.machine.memory import Memory, Striped
+from hls_py.golden.machine.passes import Group, Pass, StopError, read_pass
+from hls_py.golden.machine.weight_stream import WeightStream
+from hls_py.golden.ternary_matmul.encoding import decode_tile
+from hls_py.golden.ternary_matmul.engine import matmul_weights
+from hls_py.golden.vector_unit.drain import drain_heads, drain_residual, gated, row_scales
+from hls_py.golden.vector_unit.gather import gather_embedding, gather_rotary
+from hls_py.golden.vector_unit.quantise import quantise
+from rtl.contract import command_words as words
+from rtl.contract.command_words import ActivationFunction, DrainMode, Opcode, QuantiseSource, QuantiseTarget
+from rtl.contract.design_params import DesignParams
+from rtl.contract.kv_layout import TileLayout
+from rtl.contract.number_formats import SEGMENT_BYTES, TILE_POSITIONS, VECTOR_ALIGN, round_up
+from rtl.contract.pass_descriptor import RESULT_HEADER, RowFlag, result_bytes
+from rtl.contract.register_map import ErrorCause
+from rtl.contract.stream_records import HEAD_CHUNK_ROWS, Destination
+
+Fields = dict[str, int]
+
+
+class Machine:
+    """One accelerator with its memory; ``run_pass`` is the only thing it does.
+
+    ``kv_bases`` and ``table_bases`` are the byte addresses on each port, as in the registers.
+    """
+
+    def __init__(self, params: DesignParams, memory: Memory):
+        self.params, self.memory = params, memory
+        self.kv_bases: tuple[int, ...] = (0,) * params.ports
+        self.table_bases: tuple[int, ...] = (0,) * params.ports
+        self.slot_token = np.zeros(params.max_slots, np.int64)
+        self._verified: dict[tuple[int, bytes], object] = {}
+        self._weights: dict[tuple[int, bytes, int, int], np.ndarray] = {}
+
+    def forget_weights(self) -> None:
+        """Drop what is remembered of the weight stream; for when the host has written over it."""
+        self._verified.clear()
+        self._weights.clear()
+
+    def run_pass(self, address: int) -> None:
+        """Execute the pass described at ``address``; raises :class:`StopError` with the hardware's cause."""
+        described = read_pass(self.memory, address, self.params)
+        _Run(self, described).execute()
+
+    def decoded(self, payload: np.ndarray, key: tuple[int, bytes], slices: int, steps: int) -> np.ndarray:
+        full = (*key, slices, steps)
+        if full not in self._weights:
+            self._weights[full] = decode_tile(payload.tobytes(), self.params, slices, steps).astype(np.float32)
+        return self._weights[full]
+
+
+class _Run:
+    """State of one pass."""
+
+    def __init__(self, machine: Machine, described: Pass):
+        self.machine, self.params, self.described = machine, machine.params, described
+        self.count = len(described.rows)
+        self.stream = WeightStream(machine.memory, described.extents, machine.params, machine._verified)
+        self.tables = Striped(machine.memory, machine.table_bases, self.params.port_bytes)
+        self.kv = Striped(machine.memory, machine.kv_bases, self.params.port_bytes)
+        self.tokens = [int(machine.slot_token[r.token]) if r.flags & RowFlag.TOKEN_FROM_SLOT else r.token
+                       for r in described.rows]
+        self.residual = np.zeros((self.count, 0), np.float32)
+        self.vector = np.zeros((self.count, 0), np.float32)
+        self.gains: list[np.ndarray | None] = [None, None]
+        self.activation: list[tuple[np.ndarray, np.ndarray] | None] = [None, None]
+        self.tiles: list[np.ndarray] = []
+        self.heads: dict[DrainMode, tuple[np.ndarray, np.ndarray]] = {}
+        self.cos = self.sin = np.zeros((self.count, 0), np.float32)
+        self.operands: tuple[np.ndarray, np.ndarray] | None = None
+
+    def execute(self) -> None:
+        handlers: dict[Opcode, Callable[[Fields], None]] = {
+            Opcode.TILE: self.tile, Opcode.DRAIN: self.drain, Opcode.QUANTISE: self.quantise, Opcode.GATHER: self.gather,
+            Opcode.ATTEND: self.attend, Opcode.KV_WRITE: self.kv_write, Opcode.HEAD: self.head,
+        }
+        program = self.described.program
+        for number in range(len(program) // words.COMMAND_BYTES):
+            raw = program[number * words.COMMAND_BYTES:(number + 1) * words.COMMAND_BYTES]
+            try:
+                opcode, fields = words.decode(raw)
+            except ValueError:
+                raise StopError(ErrorCause.BAD_COMMAND, number) from None
+            if opcode is Opcode.END:
+                return
+            handlers[opcode](fields)  # type: ignore[arg-type]
+        raise StopError(ErrorCause.BAD_COMMAND, number + 1, "the program has no END")
+
+    # ---- gains ----------------------------------------------------------------------------------------------------
+
+    def _load_gains(self) -> None:
+        """Gains that lie before the next record of another kind move to their banks."""
+        while self.stream.peek_destination() is Destination.GAINS:
+            payload, bank, _ = self.stream.next(Destination.GAINS)
+            if self.gains[bank & 1] is not None:
+                raise StopError(ErrorCause.WATCHDOG, 0, "gains arrive while their bank is in use")
+            self.gains[bank & 1] = float32.canonical(payload.reshape(-1).view("<f4"))
+
+    def _gains(self, bank: int, width: int) -> np.ndarray:
+        while self.gains[bank] is None:
+            if self.stream.peek_destination() is not Destination.GAINS:
+                raise StopError(ErrorCause.WATCHDOG, 0, "a norm waits for gains that don't come")
+            payload, flags, _ = self.stream.next(Destination.GAINS)
+            self.gains[flags & 1] = float32.canonical(payload.reshape(-1).view("<f4"))
+        gains = self.gains[bank]
+        assert gains is not None
+        return gains[:width]
+
+    # ---- commands -------------------------------------------------------------------------------------------------
+
+    def gather(self, f: Fields) -> None:
+        p = self.params
+        width = f["words"] * p.vector_lanes
+
+        def rows(first_beat: int, row_beats: int, index: list[int]) -> bytes:
+            return b"".join(self.tables.read(first_beat + i * row_beats, row_beats).tobytes() for i in index)
+
+        order = np.arange(self.count)
+        embedding = rows(f["embedding_beat"], f["embedding_row_beats"], self.tokens)
+        self.residual = gather_embedding(embedding, f["embedding_row_beats"] * p.beat_bytes, order, width)
+        rotary = rows(f["rotary_beat"], f["rotary_row_beats"], [r.position for r in self.described.rows])
+        self.cos, self.sin = gather_rotary(rotary, f["rotary_row_beats"] * p.beat_bytes, order, f["pairs"])
+
+    def quantise(self, f: Fields) -> None:
+        width = f["words"] * self.params.vector_lanes
+        source = self.residual if f["source"] == QuantiseSource.RESIDUAL else self.vector
+        x = source[:, :width]
+        gains = self._gains(f["gain_bank"], width) if f["has_norm"] else None
+        codes, scale = quantise(x, gains, bool(f["has_norm"]), np.float32(f["inverse_count"]), f["epsilon"])
+        if f["has_norm"]:
+            self.gains[f["gain_bank"]] = None
+        if f["target"] == QuantiseTarget.HEAD:
+            padded = np.zeros((self.count, f["slices"] * SEGMENT_BYTES), np.int8)
+            padded[:, :width] = codes
+            self.operands = padded, scale
+        else:
+            self.activation[f["activation"]] = codes, scale
+
+    def _activation(self, buffer: int) -> tuple[np.ndarray, np.ndarray]:
+        held = self.activation[buffer]
+        if held is None:
+            raise StopError(ErrorCause.WATCHDOG, 0, "a tile waits for activations that don't come")
+        return held
+
+    def tile(self, f: Fields) -> None:
+        self._load_gains()
+        slices, steps = f["slices"], f["steps"]
+        payload, _, key = self.stream.next(Destination.CODES, slices * steps)
+        codes, _ = self._activation(f["activation"])
+        weights = self.machine.decoded(payload, key, slices, steps)
+        self.tiles.append(matmul_weights(weights, codes))
+
+    def drain(self, f: Fields) -> None:
+        mode = DrainMode(f["mode"])
+        _, activation_scale = self._activation(f["activation"])
+        acc = self.tiles.pop(0)[:, :f["outputs"]]
+        scale = row_scales(activation_scale, np.float32(f["scale"]))
+        first = f["first_word"] * self.params.vector_lanes
+        if mode is DrainMode.RESIDUAL:
+            part = slice(first, first + f["outputs"])
+            self.residual[:, part] = drain_residual(acc, scale, self.residual[:, part])
+        elif mode is DrainMode.GATED:
+            up = self.tiles.pop(0)[:, :f["outputs"]]
+            up_scale = row_scales(activation_scale, np.float32(f["scale2"]))
+            values = gated(acc, up, scale, up_scale, ActivationFunction(f["function"]))
+            self._write_vector(first, values)
+        else:
+            dims = round_up(f["head_dim"], VECTOR_ALIGN)
+            rotate = mode is not DrainMode.VALUE
+            codes, scales = drain_heads(acc.reshape(self.count, -1, dims), scale, self.cos if rotate else None,
+                                        self.sin if rotate else None, rotate, f["head_dim"])
+            if f["first_head"]:
+                before = self.heads[mode]
+                codes, scales = np.concatenate([before[0], codes], 1), np.concatenate([before[1], scales], 1)
+            self.heads[mode] = codes, scales
+
+    def _write_vector(self, first: int, values: np.ndarray) -> None:
+        width = first + values.shape[1]
+        if first == 0:
+            self.vector = np.zeros((self.count, width), np.float32)
+        elif width > self.vector.shape[1]:
+            self.vector = np.pad(self.vector, ((0, 0), (0, width - self.vector.shape[1])))
+        self.vector[:, first:width] = values
+
+    # ---- attention ------------------------------------------------------------------------------------------------
+
+    def _blocks(self, group: Group, layer: int, head: int) -> np.ndarray:
+        """Block numbers of a group, newest first."""
+        h = self.described.header
+        address = group.list_address + layer * h["list_layer_bytes"] + head * h["list_head_bytes"]
+        try:
+            return self.machine.memory.read(address, 4 * group.blocks).view("<u4")
+        except ValueError as error:
+            raise StopError(ErrorCause.READ_ERROR, 0, str(error)) from None
+
+    def _cache(self, f: Fields, head: int) -> KvCache:
+        layout = TileLayout(f["head_dim"], self.params.beat_bytes)
+        return KvCache(self.kv, layout, f["layer_beat"] + head * f["head_beats"], f["block_beats"])
+
+    def _tiles(self, f: Fields, group: Group, head: int, with_past: bool) -> list[tuple[int, int, Tile]]:
+        """(tile index, block number, tile) with the pass's new positions filled in, oldest first."""
+        keys, key_scales = self.heads[DrainMode.KEY]
+        values, value_scales = self.heads[DrainMode.VALUE]
+        cache = self._cache(f, head)
+        blocks = self._blocks(group, f["layer"], head)
+        newest = (group.past + group.rows - 1) // TILE_POSITIONS
+        first = 0 if with_past else group.past // TILE_POSITIONS
+        out = []
+        for index in range(first, newest + 1):
+            block = int(blocks[newest - index])
+            tile = cache.read(block)
+            start = index * TILE_POSITIONS
+            for i in range(group.rows):
+                at = group.past + i - start
+                if 0 <= at < TILE_POSITIONS:
+                    row = group.first_row + i
+                    tile.keys[at], tile.key_scales[at] = keys[row, head], key_scales[row, head]
+                    tile.values[at], tile.value_scales[at] = values[row, head], value_scales[row, head]
+            out.append((index, block, tile))
+        return out
+
+    def attend(self, f: Fields) -> None:
+        per_kv, head_dim = f["queries_per_kv"], f["head_dim"]
+        queries, query_scales = self.heads[DrainMode.QUERY]
+        dims = round_up(head_dim, VECTOR_ALIGN)
+        output = np.zeros((self.count, f["kv_heads"] * per_kv, dims), np.float32)
+        for group in self.described.groups:
+            rows = slice(group.first_row, group.first_row + group.rows)
+            seen = np.array([[self.described.rows[r].visible >> (group.first_row + j) & 1 for j in range(group.rows)]
+                             for r in range(rows.start, rows.stop)], bool)
+            for head in range(f["kv_heads"]):
+                tiles = [tile for _, _, tile in self._tiles(f, group, head, True)]
+                mine = slice(head * per_kv, (head + 1) * per_kv)
+                output[rows, mine, :head_dim] = attend(
+                    queries[rows, mine], _bf16(query_scales[rows, mine]),
+                    np.concatenate([t.keys for t in tiles])[:, None],
+                    _bf16(np.concatenate([t.key_scales for t in tiles]))[:, None],
+                    np.concatenate([t.values[:, :head_dim] for t in tiles])[:, None],
+                    _bf16(np.concatenate([t.value_scales for t in tiles]))[:, None],
+                    group.past, seen, np.float32(f["factor"]))
+        self._write_vector(0, output.reshape(self.count, -1))
+
+    def kv_write(self, f: Fields) -> None:
+        for group in self.described.groups:
+            for head in range(f["kv_heads"]):
+                cache = self._cache(f, head)
+                for _, block, tile in self._tiles(f, group, head, False):
+                    cache.write(block, tile)
+
+    # ---- head -----------------------------------------------------------------------------------------------------
+
+    def head(self, f: Fields) -> None:
+        self._load_gains()
+        assert self.operands is not None
+        operands, row_scale = self.operands
+        segments, vocabulary = self.params.segments, f["vocabulary"]
+        chunk = round_up(HEAD_CHUNK_ROWS, segments)
+        logits = np.empty((self.count, vocabulary), np.float32)
+        for first in range(0, vocabulary, chunk):
+            rows = min(chunk, vocabulary - first)
+            groups = -(-rows // segments)
+            beats = -(-4 * groups * segments // self.params.beat_bytes)
+            scales = self.stream.next(Destination.HEAD_SCALES, beats)[0].reshape(-1).view("<f4")
+            payload, _, key = self.stream.next(Destination.HEAD_ROWS, groups * f["segments"])
+            by_beat = payload.reshape(groups, f["segments"], segments, SEGMENT_BYTES)
+            codes = by_beat.transpose(0, 2, 1, 3).reshape(groups * segments, -1).view(np.int8)
+            logits[:, first:first + rows] = logits_of(operands, row_scale, codes[:rows], scales[:rows])
+        self._write_results(logits, f["top_k"])
+
+    def _write_results(self, logits: np.ndarray, k: int) -> None:
+        h, memory = self.described.header, self.machine.memory
+        best = argmax(logits)
+        for n, row in enumerate(self.described.rows):
+            if row.flags & RowFlag.LOGITS:
+                memory.write(h["logits_address"] + n * h["logits_row_bytes"], logits[n].astype("<f4").view(np.uint8))
+            if not row.flags & (RowFlag.ARGMAX | RowFlag.TOP_K):
+                continue
+            if row.flags & RowFlag.ARGMAX:
+                self.machine.slot_token[row.slot] = best[n]
+            picked = top_k(logits[n], k) if row.flags & RowFlag.TOP_K else np.zeros(0, np.int64)
+            result = RESULT_HEADER.pack(token=int(best[n]), logit=float(logits[n, best[n]]), count=len(picked))
+            result += b"".join(int(t).to_bytes(4, "little") + logits[n, t].astype("<f4").tobytes() for t in picked)
+            memory.write(h["results_address"] + n * result_bytes(self.params.top_k), result)
+
+
+def _bf16(bits: np.ndarray) -> np.ndarray:
+    """float32 behind bfloat16 bits."""
+    return float32.bits_to_float(bits.astype(np.int64) << 16)
+
+
