@@ -81,7 +81,7 @@ def broken_rule(found: Import) -> str | None:
 
 
 def all_imports() -> list[Import]:
-    found = []
+    found: list[Import] = []
     for package in OWN:
         for path in sorted((PROJECT / package).rglob("*.py")):
             parts = path.relative_to(PROJECT).with_suffix("").parts

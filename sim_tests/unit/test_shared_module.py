@@ -153,7 +153,12 @@ def test_attributes_that_cannot_be_compared_fall_back_to_the_text(values, same):
 def test_equal_plain_parameters_are_elaborated_once(monkeypatch):
     emitted = []
     original = shared_module._to_verilog
-    monkeypatch.setattr(shared_module, "_to_verilog", lambda *a: emitted.append(a[1]) or original(*a))
+
+    def watched(component, name, platform):
+        emitted.append(name)
+        return original(component, name, platform)
+
+    monkeypatch.setattr(shared_module, "_to_verilog", watched)
     emit_verilog(Chain([3] * 6), "top")
     assert sorted(emitted) == ["add", "delay8", "stage", "top"]
 
