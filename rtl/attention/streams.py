@@ -14,8 +14,8 @@ POSITION_BITS = bits_for(TILE_POSITIONS)
 """Holds a number of positions of a tile, 0 … 128."""
 
 DIFFERENCE_BITS = 9
-ROW_VECTOR_BITS = 9
-"""Holds a number of row-vectors of a group; row-vector times two is at most 64 turns of 64 lanes, less one bit each."""
+ROW_VECTOR_BITS = 12
+"""Holds a number of row-vectors of a group: at most half of 64 turns of 64 lanes."""
 TURN_BITS = 6
 DIM_GROUP_BITS = 9
 

@@ -1,0 +1,1 @@
+"""Golden of rtl/int8_dot."""
