@@ -26,5 +26,6 @@ from hls_py.dataflow.types import BFloat16, Bit, Float32, Int, Int8, Int32, Scal
 __all__ = [
     "BFloat16", "Bit", "Float32", "Int", "Int8", "Int32", "Kernel", "Scalar", "UInt",
     "absolute", "as_signed", "bits_to_float", "equal", "float_bits", "is_nan", "kernel", "less", "less_equal",
-    "maximum", "minimum", "rint_clamp", "scale_exponent", "select", "shift_left", "shift_right", "table", "to_fixed", "to_float",
+    "maximum", "minimum", "rint_clamp", "scale_exponent", "select", "shift_left", "shift_right", "table", "to_fixed",
+    "to_float",
 ]

@@ -121,7 +121,7 @@ def _port(name: str, annotation: Any) -> Port:
     hint: Any = typing.get_args(annotation)[0] if scalar else annotation
     if not (inspect.isclass(hint) and issubclass(hint, Value) and hasattr(hint, "wire_bits")):
         raise TypeError(f"{name}: {hint!r} is not a kernel type")
-    return Port(name, hint.type, hint.wire_bits, scalar, hint is BFloat16)
+    return Port(name, hint.type, hint.wire_bits, scalar, hint is BFloat16)  # type: ignore[attr-defined]
 
 
 def _into_kernel(port: Port, data: Any) -> Concrete:
