@@ -52,7 +52,7 @@ class WordLayout:
             taken |= mask
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         return 4 * self.words
 
     def pack_int(self, **values: int | float) -> int:
@@ -72,13 +72,13 @@ class WordLayout:
         return total
 
     def pack(self, **values: int | float) -> bytes:
-        return self.pack_int(**values).to_bytes(self.bytes, "little")
+        return self.pack_int(**values).to_bytes(self.size_bytes, "little")
 
     def unpack(self, raw: bytes) -> dict[str, int | float]:
         """Field name → value (floats for 'float32' fields)."""
-        if len(raw) < self.bytes:
-            raise ValueError(f"{self.name} needs {self.bytes} bytes, got {len(raw)}")
-        total = int.from_bytes(raw[: self.bytes], "little")
+        if len(raw) < self.size_bytes:
+            raise ValueError(f"{self.name} needs {self.size_bytes} bytes, got {len(raw)}")
+        total = int.from_bytes(raw[: self.size_bytes], "little")
         out: dict[str, int | float] = {}
         for f in self.fields.values():
             number = total >> f.bit & ((1 << f.width) - 1)

@@ -82,4 +82,4 @@ RESULT_HEADER = WordLayout("result_header", 4, [
 
 def result_bytes(top_k: int) -> int:
     """Bytes from one row's result to the next."""
-    return round_up(RESULT_HEADER.bytes + 8 * top_k, 64)
+    return round_up(RESULT_HEADER.size_bytes + 8 * top_k, 64)

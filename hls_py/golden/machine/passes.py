@@ -54,7 +54,7 @@ class Pass:
 def read_pass(memory: Memory, address: int, params: DesignParams) -> Pass:
     """Raises :class:`StopError` with BAD_PASS, BAD_ROW or WRONG_DESIGN."""
     try:
-        raw = memory.read(address, layout.PASS_HEADER.bytes).tobytes()
+        raw = memory.read(address, layout.PASS_HEADER.size_bytes).tobytes()
     except ValueError as error:
         raise StopError(ErrorCause.READ_ERROR, 0, str(error)) from None
     header = {name: int(value) for name, value in layout.PASS_HEADER.unpack(raw).items()}
@@ -64,10 +64,10 @@ def read_pass(memory: Memory, address: int, params: DesignParams) -> Pass:
     if header["design_id"] != params.design_hash & 0xFFFFFFFF:
         raise StopError(ErrorCause.WRONG_DESIGN, 0)
     rows = []
-    at = address + layout.PASS_HEADER.bytes
+    at = address + layout.PASS_HEADER.size_bytes
     for n in range(count):
         f = {k: int(v) for k, v in layout.ROW_ENTRY.unpack(memory.read(at, 16).tobytes()).items()}
-        at += layout.ROW_ENTRY.bytes
+        at += layout.ROW_ENTRY.size_bytes
         flags = layout.RowFlag(f["flags"])
         from_slot = f["token"] if flags & layout.RowFlag.TOKEN_FROM_SLOT else 0
         if max(f["slot"], from_slot) >= params.max_slots or f["visible"] >> count:
@@ -77,7 +77,7 @@ def read_pass(memory: Memory, address: int, params: DesignParams) -> Pass:
     next_row = 0
     for n in range(groups):
         f = {k: int(v) for k, v in layout.GROUP_ENTRY.unpack(memory.read(at, 32).tobytes()).items()}
-        at += layout.GROUP_ENTRY.bytes
+        at += layout.GROUP_ENTRY.size_bytes
         if f["first_row"] != next_row or not f["rows"] or next_row + f["rows"] > count:
             raise StopError(ErrorCause.BAD_ROW, 0x100 + n)
         if f["blocks"] != -(-(f["past"] + f["rows"]) // params.tile_positions):
