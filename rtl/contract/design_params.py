@@ -90,7 +90,7 @@ class DesignParams:
         need(self.vector_lanes in (2, 4, 8), "vector_lanes", "it must be 2, 4 or 8")
         need(2 <= self.row_vectors <= 64 and self.row_vectors % 2 == 0, "row_vectors", "it must be even, 2 … 64")
         need(self.ports in power_of_two and self.ports <= 8, "ports", "it must be 1, 2, 4 or 8")
-        need(self.port_bytes in power_of_two and 4 <= self.port_bytes <= 128, "port_bytes", "it must be 4 … 128, 2ⁿ")
+        need(self.port_bytes in power_of_two and 4 <= self.port_bytes <= 64, "port_bytes", "it must be 4 … 64, 2ⁿ")
         need(self.beat_bytes in (16, 32, 64, 128, 256), "port_bytes", "ports × port_bytes must be 16, 32, 64, 128 or 256")
         need(32 <= self.address_bits <= 64, "address_bits", "it must be 32 … 64")
         need(1 <= self.rows_per_builder <= 8, "rows_per_builder", "it must be 1 … 8")
