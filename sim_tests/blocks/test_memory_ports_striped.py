@@ -120,7 +120,7 @@ async def everything_at_once(dut):
 
     writes = [(half + 0x2000 // params.port_bytes + rng.randrange(half - 100), rng.randint(0, 60))
               for _ in range(bench.requests)]
-    model = {}
+    model: dict[int, bytes] = {}
     items = []
     for beat, beats in writes:
         for n in range(beats):
