@@ -5,6 +5,7 @@ import json
 import random
 from pathlib import Path
 
+import ml_dtypes  # noqa: F401  (teaches NumPy, and so safetensors, bfloat16)
 import numpy as np
 import pytest
 from safetensors import safe_open
