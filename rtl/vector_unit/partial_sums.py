@@ -27,8 +27,8 @@ class PartialSums(wiring.Component):
     Ports: ``rows`` (R); ``row`` → ``sum`` in the same cycle; ``empty``: no addition is under way.
 
     Timing: W terms a cycle unless the same sums are still under way (a word returns no sooner than 64/W words later,
-    so that is rare). A fold waits until no addition is under way, then takes ``fold_cycles(W, R)`` from ``fold.valid`` to
-    its handshake; meanwhile no terms are taken.
+    so that is rare). A fold waits until no addition is under way, then takes ``fold_cycles(W, R)`` from ``fold.valid``
+    to its handshake; meanwhile no terms are taken.
 
     The two words of a fold's step lie in different banks, because their numbers differ in one bit and a word's bank is
     its number's parity: one read port each suffices.

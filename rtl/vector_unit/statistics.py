@@ -85,7 +85,7 @@ class Statistics(wiring.Component):
         m.d.comb += [
             kernel.i.valid.eq(lookup.o.valid), lookup.o.ready.eq(kernel.i.ready),
             *assign(kernel.i.p, x=found.data, gain=self.gains.data, has_norm=found.has_norm),
-            kernel.i.p.tag.eq(Cat(found.row, found.word[:words_log2], (found.word >> words_log2) == 0, found.word == 0)),
+            kernel.i.p.tag.eq(Cat(found.row, found.word[:words_log2], found.word[words_log2:] == 0, found.word == 0)),
         ]
         result_tag = data.View(tag, kernel.o.p.tag)
 
