@@ -1,8 +1,8 @@
 """From a traced graph to cells: what will be hardware, one cell an operation and lane.
 
 A cell is a constant, an input, a *unit* (a pipelined operator), or combinational. A combinational cell without logic
-(a slice, a shift by a constant, a change of type) is a *view*. ``levels`` estimates a cell's logic depth in LUTs, with a
-carry chain as one or two: the scheduler puts a register where a path would become deeper than a clock period allows.
+(a slice, a shift by a constant, a change of type) is a *view*. ``levels`` estimates a cell's logic depth in LUTs, with
+a carry chain as one or two: the scheduler puts a register where a path would become too deep for a clock period.
 """
 
 from dataclasses import dataclass

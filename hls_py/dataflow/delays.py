@@ -1,9 +1,9 @@
 """Delay lines: values that wait until their partners are ready.
 
-A value is stable in one cycle of a word; asked for in a later one it goes through registers. With ``ii`` > 1 a register
-takes it once a word and holds it ``ii`` cycles, so a delay of D cycles needs ⌈D/ii⌉ registers. All uses of a value share
-one line with taps. Stretches of three registers and more are circular memories (LUT RAM; cheap to simulate, too), a
-word of up to 64 bits of equally long stretches each.
+A value is stable in one cycle of a word; asked for in a later one it goes through registers. With ``ii`` > 1 a
+register takes it once a word and holds it ``ii`` cycles, so a delay of D cycles needs ⌈D/ii⌉ registers. All uses of a
+value share one line with taps. Stretches of four registers and more are circular memories (LUT RAM; cheap to simulate,
+too), a word of up to 64 bits of equally long stretches each.
 """
 
 from dataclasses import dataclass, field
@@ -58,7 +58,7 @@ class DelayLines:
                 continue
             at = self._sources[key] = Signal(line.bits, name=f"value{key}")
             for before, after in zip([0, *steps], steps, strict=False):
-                tap = line.taps[after] = Signal(line.bits, name=f"value{key}_{after}")
+                tap = line.taps[after] = Signal(line.bits, name=f"value{key}_{after}", reset_less=True)
                 stretches.setdefault((line.available % self.ii, after - before), []).append((at, tap))
                 at = tap
         enables = {p: enable if self.ii == 1 else enable & (phase == p) for p in {p for p, _ in stretches}}
@@ -81,7 +81,7 @@ class DelayLines:
         with m.If(enable):
             for source, tap in ends:
                 for n in range(length - 1):
-                    register = Signal(len(tap), name=f"{tap.name}_{n}")
+                    register = Signal(len(tap), name=f"{tap.name}_{n}", reset_less=True)
                     m.d.sync += register.eq(source)
                     source = register
                 m.d.sync += tap.eq(source)

@@ -55,6 +55,23 @@ def wire(m: Module, value: Value, name: str) -> Signal:
     return signal
 
 
+class Stage:
+    """Registers of a pipeline's stage: ``Stage(m, enable, 2, sum=a + b)`` is a register ``.sum`` as wide as a + b.
+
+    Data needs no reset: without one, delays can be shift registers in LUTs.
+    """
+
+    def __init__(self, m: Module, enable: Value, number: int, **values: Value):
+        for name, value in values.items():
+            register = Signal(len(value), name=f"{name}{number}", reset_less=True)
+            setattr(self, name, register)
+            with m.If(enable):
+                m.d.sync += register.eq(value)
+
+    def __getattr__(self, name: str) -> Signal:  # for type checkers; attributes are set above
+        raise AttributeError(name)
+
+
 def leading_zeros(m: Module, value: Value) -> Value:
     """Number of zeros above the highest one of ``value``; len(value) if there is none."""
     size = 1 << max(0, len(value) - 1).bit_length()

@@ -1,10 +1,10 @@
 """Integer to float32."""
 
-from amaranth.hdl import C, Cat, Module, Mux, Shape, Signal
+from amaranth.hdl import C, Cat, Module, Mux, Shape
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl.float32.bits import leading_zeros
+from rtl.float32.bits import Stage, leading_zeros, wire
 
 MANTISSA_BITS = 24
 
@@ -37,33 +37,25 @@ class FloatFromInt(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        step = []
         bits = self.bits
         magnitude, sign = self.a, C(0, 1)
         if self.signed:
-            sign1, magnitude1 = Signal(), Signal(bits)
             flip = self.a[-1]
-            step += [sign1.eq(flip), magnitude1.eq((Cat(flip, self.a ^ flip.replicate(bits)) + flip)[1:])]
-            sign, magnitude = sign1, magnitude1
+            s = Stage(m, self.enable, 1, sign=flip,
+                      magnitude=(Cat(flip, self.a ^ flip.replicate(bits)) + flip)[1:bits + 1])
+            magnitude, sign = s.magnitude, s.sign
 
-        zeros = leading_zeros(m, magnitude)
-        zeros2, magnitude2, sign2 = Signal(len(zeros)), Signal(bits), Signal()
-        step += [zeros2.eq(zeros), magnitude2.eq(magnitude), sign2.eq(sign)]
+        s = Stage(m, self.enable, 2, zeros=leading_zeros(m, magnitude), magnitude=magnitude, sign=sign)
 
         width = max(bits, MANTISSA_BITS)
-        shifted = Signal(width)
-        m.d.comb += shifted.eq((Cat(C(0, width - bits), magnitude2) << zeros2)[:width])
-        exponent = (127 + bits - 1) - zeros2
+        shifted = wire(m, (Cat(C(0, width - bits), s.magnitude) << s.zeros)[:width], "shifted")
+        exponent = Mux(shifted[-1], ((127 + bits - 1) - s.zeros)[:8], 0)
         if bits <= MANTISSA_BITS:
-            step += [self.o.eq(Cat(shifted[:23], Mux(shifted[-1], exponent[:8], 0), sign2))]
+            s = Stage(m, self.enable, 3, o=Cat(shifted[:23], exponent, s.sign))
         else:
-            shifted3, exponent3, sign3 = Signal(width), Signal(8), Signal()
-            step += [shifted3.eq(shifted), exponent3.eq(Mux(shifted[-1], exponent[:8], 0)), sign3.eq(sign2)]
-            mantissa, rest = shifted3[width - MANTISSA_BITS:], shifted3[:width - MANTISSA_BITS]
-            rounded = Signal(MANTISSA_BITS + 1)
-            m.d.comb += rounded.eq(mantissa + (rest[-1] & (rest[:-1].any() | mantissa[0])))
-            step += [self.o.eq(Cat(rounded[:23], (exponent3 + rounded[24])[:8], sign3))]
-
-        with m.If(self.enable):
-            m.d.sync += step
+            s = Stage(m, self.enable, 3, shifted=shifted, exponent=exponent, sign=s.sign)
+            mantissa, rest = s.shifted[width - MANTISSA_BITS:], s.shifted[:width - MANTISSA_BITS]
+            rounded = wire(m, mantissa + (rest[-1] & (rest[:-1].any() | mantissa[0])), "rounded")
+            s = Stage(m, self.enable, 4, o=Cat(rounded[:23], (s.exponent + rounded[24])[:8], s.sign))
+        m.d.comb += self.o.eq(s.o)
         return m

@@ -28,8 +28,9 @@ class IntMultiply(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        a, b = Signal(self.a_shape), Signal(self.b_shape)
-        product = Signal(self.bits)
+        a, b = (Signal.like(port, name=f"{port.name}1", reset_less=True) for port in (self.a, self.b))
+        product, o = Signal(self.bits, reset_less=True), Signal(self.bits, reset_less=True)
         with m.If(self.enable):
-            m.d.sync += [a.eq(self.a), b.eq(self.b), product.eq(a * b), self.o.eq(product)]
+            m.d.sync += [a.eq(self.a), b.eq(self.b), product.eq(a * b), o.eq(product)]
+        m.d.comb += self.o.eq(o)
         return m

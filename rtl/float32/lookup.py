@@ -46,7 +46,7 @@ class Lookup(wiring.Component):
         port = rom.read_port()
         m.d.comb += [port.addr.eq(self.index), port.en.eq(self.enable)]
         if self.is_block:
-            found = Signal(self.bits)
+            found = Signal(self.bits, reset_less=True)
             with m.If(self.enable):
                 m.d.sync += found.eq(port.data)
             m.d.comb += self.o.eq(found)

@@ -1,10 +1,10 @@
 """Float32 to integer or fixed point, saturating."""
 
-from amaranth.hdl import C, Cat, Module, Mux, Shape, Signal
+from amaranth.hdl import C, Cat, Module, Mux, Shape
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl.float32.bits import Fields, shift_right_sticky
+from rtl.float32.bits import Fields, Stage, shift_right_sticky, wire
 
 MANTISSA_BITS = 24
 
@@ -41,47 +41,31 @@ class FloatToFixed(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        step = []
         bits = self.magnitude_bits
         a = Fields(self.a)
 
         # 1: the mantissa's highest bit goes to position bits−1 of the integer, less ``distance``
-        one_exponent = 127 - self.fraction_bits  # biased exponent of a number that becomes 1
-        distance = Signal(range(one_exponent - 512, one_exponent + 512))
-        m.d.comb += distance.eq((one_exponent + bits - 1) - a.exponent)
-        shift_bits = (bits + 1).bit_length()
-        mantissa1, shift1 = Signal(24), Signal(shift_bits)
-        sign1, large1, zero1 = Signal(), Signal(), Signal()
-        step += [
-            mantissa1.eq(Cat(a.fraction, 1)), shift1.eq(distance), sign1.eq(a.sign), large1.eq(distance < 0),
-            zero1.eq(a.is_nan | a.is_zero | (distance > bits)),
-        ]
+        distance = (127 - self.fraction_bits + bits - 1) - a.exponent
+        s = Stage(m, self.enable, 1, mantissa=Cat(a.fraction, C(1, 1)), shift=distance[:(bits + 1).bit_length()],
+                  sign=a.sign, large=distance < 0, zero=a.is_nan | a.is_zero | (distance > bits))
 
         # 2: shift; a guard bit and a sticky one below the integer
         width = max(bits + 1, MANTISSA_BITS)
-        shifted, lost = shift_right_sticky(m, Cat(C(0, width - MANTISSA_BITS), mantissa1), shift1)
         below = width - bits
-        integer2, guard2, sticky2 = Signal(bits), Signal(), Signal()
-        sign2, large2, zero2 = Signal(), Signal(), Signal()
-        step += [
-            integer2.eq(shifted[below:]), guard2.eq(shifted[below - 1]), sticky2.eq(shifted[:below - 1].any() | lost),
-            sign2.eq(sign1), large2.eq(large1), zero2.eq(zero1),
-        ]
+        shifted, lost = shift_right_sticky(m, Cat(C(0, width - MANTISSA_BITS), s.mantissa), s.shift)
+        s = Stage(m, self.enable, 2, integer=shifted[below:], guard=shifted[below - 1],
+                  sticky=shifted[:below - 1].any() | lost, sign=s.sign, large=s.large, zero=s.zero)
 
         # 3: round and clamp
-        rounded = Signal(bits + 1)
-        m.d.comb += rounded.eq(integer2 + (guard2 & (sticky2 | integer2[0])))
-        limit = self.high if self.low == -self.high else Mux(sign2, -self.low, self.high)
-        clamped = Signal(bits)
-        m.d.comb += clamped.eq(Mux(zero2, 0, Mux(large2 | (rounded > limit), limit, rounded)))
+        rounded = wire(m, s.integer + (s.guard & (s.sticky | s.integer[0])), "rounded")
+        limit = self.high if self.low == -self.high else Mux(s.sign, -self.low, self.high)
+        clamped = wire(m, Mux(s.zero, 0, Mux(s.large | (rounded > limit), limit, rounded))[:bits], "clamped")
         if self.low == 0:
-            step += [self.o.eq(clamped)]
+            s = Stage(m, self.enable, 3, o=clamped)
         elif self.latency_cycles == 3:
-            step += [self.o.eq(Mux(sign2, -clamped, clamped))]
+            s = Stage(m, self.enable, 3, o=Mux(s.sign, -clamped, clamped))
         else:
-            sign3, clamped3 = Signal(), Signal(bits)
-            step += [sign3.eq(sign2), clamped3.eq(clamped), self.o.eq(Mux(sign3, -clamped3, clamped3))]
-
-        with m.If(self.enable):
-            m.d.sync += step
+            s = Stage(m, self.enable, 3, sign=s.sign, clamped=clamped)
+            s = Stage(m, self.enable, 4, o=Mux(s.sign, -s.clamped, s.clamped))
+        m.d.comb += self.o.eq(s.o)
         return m

@@ -24,12 +24,12 @@ from sim_tests.harness.fast import VerilatedLibrary
 RANDOM_COUNT = 1_000_000
 
 # name, then the operator's parameters
-FROM_INT = [(f"from_int{n}", *parameters) for n, parameters in enumerate([
+FROM_INT: list[tuple] = [(f"from_int{n}", *parameters) for n, parameters in enumerate([
     (32, True), (8, True), (21, False), (31, False), (25, True), (1, False), (47, True), (64, False)])]
-TO_FIXED = [(f"to_fixed{n}", *parameters) for n, parameters in enumerate([
+TO_FIXED: list[tuple] = [(f"to_fixed{n}", *parameters) for n, parameters in enumerate([
     (0, -127, 127), (0, 0, 16383), (23, 0, (1 << 28) - 1), (22, 0, (1 << 28) - 1), (0, -128, 127), (0, 0, 1),
     (-3, -1000, 70_000), (5, -(1 << 31), (1 << 31) - 1), (40, -3, 5)])]
-INT_MULTIPLY = [(f"int_multiply{n}", *parameters) for n, parameters in enumerate([
+INT_MULTIPLY: list[tuple] = [(f"int_multiply{n}", *parameters) for n, parameters in enumerate([
     (25, True, 18, True), (16, False, 14, False), (7, False, 30, True), (1, False, 1, True)])]
 LOOKUP = [(3, 5), (128, 63), (512, 71), (200, 64)]  # entries, bits
 
@@ -37,7 +37,7 @@ OPERATORS: dict[str, Any] = {
     "add": FloatAdd(), "multiply": FloatMultiply(),
     **{name: FloatFromInt(*parameters) for name, *parameters in FROM_INT},
     **{name: FloatToFixed(*parameters) for name, *parameters in TO_FIXED},
-    **{name: IntMultiply(*parameters, bits=parameters[0] + parameters[2]) for name, *parameters in INT_MULTIPLY},
+    **{name: IntMultiply(*parameters, parameters[0] + parameters[2]) for name, *parameters in INT_MULTIPLY},
     **{f"lookup{n}": Lookup([pow(n + 3, entry, (1 << bits) - 5) for entry in range(entries)], bits)
        for n, (entries, bits) in enumerate(LOOKUP)},
 }
