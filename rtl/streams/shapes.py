@@ -145,6 +145,9 @@ def drain_read(params: DesignParams) -> wiring.Signature:
 
 DRAIN_READ_LATENCY = 2
 
+DRAIN_RELEASE = data.StructLayout({"valid": 1, "steps": 16})
+"""In a cycle with ``valid`` the oldest tile of the ring, of ``steps`` steps, may be overwritten; always accepted."""
+
 
 def _signed(width: int):
     from amaranth.hdl import signed
