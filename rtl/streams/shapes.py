@@ -43,9 +43,12 @@ def activation_slice(params: DesignParams) -> data.StructLayout:
 
 
 def vector_word(params: DesignParams) -> data.StructLayout:
-    """W float32 elements of a row's vector, and which statistics they belong to; ``last`` on the command's last word."""
+    """W float32 elements of a row's vector, and which statistics they belong to; ``last`` on the command's last word.
+
+    ``word`` counts in the row; in memory rows lie ``row_words`` words apart.
+    """
     return data.StructLayout({
-        "row": row_bits(params), "word": 16, "data": data.ArrayLayout(32, params.vector_lanes),
+        "row": row_bits(params), "word": 16, "row_words": 16, "data": data.ArrayLayout(32, params.vector_lanes),
         "statistics": 1, "has_norm": 1, "gain_bank": 1, "last": 1,
     })
 
