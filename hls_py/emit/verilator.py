@@ -1,5 +1,7 @@
 """Where Verilator is, and how emitted designs are handed to it: shared by benches and by the simulator device."""
 
+from __future__ import annotations
+
 import fcntl
 import hashlib
 import os
@@ -9,8 +11,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rtl.streams.shared_module import EmittedDesign
+if TYPE_CHECKING:  # Amaranth takes half a second to import, which finding a finished build needn't
+    from rtl.streams.shared_module import EmittedDesign
 
 # What Amaranth's Verilog is known to provoke; anything else that Verilator says is worth reading.
 LINT_WAIVERS = ("-Wno-fatal", "-Wno-WIDTH", "-Wno-CASEINCOMPLETE", "-Wno-UNOPTFLAT", "-Wno-UNUSEDSIGNAL",
