@@ -67,6 +67,6 @@ Counters (``get``)::
     reads_open, writes_open         bursts accepted and not finished
 
 Rules watched on every port: a burst is INCR of the full width with ID 0, starts at a multiple of the width, has at most
-the design's ``burst_beats`` beats and doesn't cross 4096 bytes; valid and payload stay until ready; WLAST is on the last
-beat and only there. A W beat is taken only after its AW.
+the design's ``burst_beats`` beats and doesn't cross 4096 bytes; valid and payload stay until ready; WLAST is on the
+last beat and only there. A W beat is taken only after its AW.
 """

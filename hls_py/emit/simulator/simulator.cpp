@@ -9,6 +9,9 @@
 #include "memory_port.h"
 #include "verilated.h"
 
+// Verilator keeps `interrupt` from C++, where some compilers reserve the word.
+#define TELLME_INTERRUPT __SYM__interrupt
+
 namespace {
 
 constexpr int kAbi = 1;
@@ -105,7 +108,7 @@ class Simulator {
 
     uint64_t run(uint64_t count, bool until_interrupt) {
         for (uint64_t n = 0; n < count; ++n) {
-            if (until_interrupt && top.interrupt) return n;
+            if (until_interrupt && top.TELLME_INTERRUPT) return n;
             settle();
             edge();
         }
@@ -216,7 +219,7 @@ int tellme_sim_read_register(Simulator* sim, uint32_t address, uint32_t* value) 
 uint64_t tellme_sim_run(Simulator* sim, uint64_t cycles, int until_interrupt) {
     return sim->run(cycles, until_interrupt != 0);
 }
-int tellme_sim_interrupt(const Simulator* sim) { return sim->top.interrupt; }
+int tellme_sim_interrupt(const Simulator* sim) { return sim->top.TELLME_INTERRUPT; }
 uint64_t tellme_sim_cycles(const Simulator* sim) { return sim->cycles; }
 const char* tellme_sim_violation(const Simulator* sim) { return sim->violation.text.c_str(); }
 }
