@@ -92,8 +92,8 @@ def board_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def load_board(name_or_path: str | Path = DEFAULT_BOARD) -> Board:
-    """The board called so, or described by the file at that path."""
+def load_board(name_or_path: str | Path = DEFAULT_BOARD, overrides: Mapping[str, Any] | None = None) -> Board:
+    """The board called so, or described by the file at that path; ``overrides`` replace parameters of its design."""
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml") and os.sep not in str(name_or_path):
         if str(name_or_path) not in board_names():
@@ -108,6 +108,8 @@ def load_board(name_or_path: str | Path = DEFAULT_BOARD) -> Board:
         raise TellmeError(f"{path} can't be read: {error}") from None
     except yaml.YAMLError as error:
         raise TellmeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if overrides and isinstance(content, dict) and isinstance(content.get("design"), dict):
+        content["design"] |= overrides
     return _board(path, content)
 
 

@@ -1,0 +1,53 @@
+"""Arguments and messages that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from hls_py.boards import DEFAULT_BOARD, Board, board_names, load_board
+from hls_py.errors import TellmeError
+
+
+def add_board(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--board", default=DEFAULT_BOARD, metavar="NAME|FILE",
+                        help=f"board: {', '.join(board_names())}, or a .yaml file (default: %(default)s)")
+    parser.add_argument("--set", action="append", default=[], metavar="PARAMETER=VALUE", dest="overrides",
+                        help="a design parameter other than the board's, such as rows=8; may be repeated")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, required=True, metavar="FOLDER",
+                        help="model folder in Hugging Face form (config.json and model.safetensors)")
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on the terminal")
+
+
+def board_of(arguments: argparse.Namespace) -> Board:
+    """The board that the arguments ask for, with its design's overrides."""
+    return load_board(arguments.board, dict(map(_override, arguments.overrides)))
+
+
+def _override(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise TellmeError(f"--set {text}: give PARAMETER=VALUE, such as rows=8")
+    if value.isdecimal():
+        return name, int(value)
+    return name, value.split(",") if name == "activations" else value
+
+
+class Progress:
+    """Tells on stderr what is being done."""
+
+    def __init__(self, quiet: bool):
+        self.quiet = quiet
+        self.bars = not quiet and sys.stderr.isatty()
+
+    def __call__(self, text: str) -> None:
+        if not self.quiet:
+            print(f"tellme-hls: {text}", file=sys.stderr, flush=True)
