@@ -1,0 +1,39 @@
+"""A packed model on a device, ready to be fed; for end-to-end tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from hls_py.model_import.model import Model
+from hls_py.packing.image import pack
+from host.accelerator import Accelerator
+from host.devices.golden import GoldenDevice
+from host.sequences import Sequence, SequencePool, logits_of
+from rtl.contract.design_params import DesignParams
+from rtl.contract.pass_descriptor import RowFlag
+
+
+def small_design(**changes: object) -> DesignParams:
+    """A design that holds TinyModels; ``changes`` are DesignParams fields."""
+    defaults: dict[str, object] = dict(
+        rows=4, tables=5, outputs=3, vector_lanes=4, row_vectors=4, ports=2, port_bytes=16, rows_per_builder=2,
+        max_hidden=320, max_inner=512, max_kv_width=512, max_head_dim=128, max_row_vectors=64, tile_steps=128,
+        drain_steps=256, ring_words=256, burst_beats=16, top_k=8)
+    return DesignParams(**{**defaults, **changes})  # type: ignore[arg-type]
+
+
+def golden_machine(model: Path, params: DesignParams, folder: Path, memory_bytes: int = 16 << 20) -> Accelerator:
+    """``model`` packed for ``params`` into ``folder`` and loaded to a golden device."""
+    pack(Model(model), params, folder, progress=False)
+    return Accelerator(GoldenDevice(params, memory_bytes), folder)
+
+
+def all_logits(machine: Accelerator, tokens: list[int], rows_per_pass: int | None = None) -> np.ndarray:
+    """float32 [n, vocabulary]: teacher-forced logits of a new sequence."""
+    pool = SequencePool(machine)
+    return logits_of(pool.feed(pool.open(), tokens, every=RowFlag.LOGITS, rows_per_pass=rows_per_pass))
+
+
+__all__ = ["Sequence", "SequencePool", "all_logits", "golden_machine", "small_design"]
