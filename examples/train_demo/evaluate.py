@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from examples.train_demo import text
+from examples.train_demo import corpus
 from examples.train_demo.model import DemoModel
 from examples.train_demo.tokenizer import encode
 
@@ -26,7 +26,7 @@ class HeldOut:
 
     @classmethod
     def load(cls, tokenizer: Tokenizer) -> "HeldOut":
-        blocks = text.split()[1]
+        blocks = corpus.split()[1]
         return cls(encode(tokenizer, blocks), sum(len(b.encode()) for b in blocks))
 
     def bits_per_byte(self, nats_per_token: float) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from examples.train_demo import text
+from examples.train_demo import corpus
 from examples.train_demo.export import load
 from examples.train_demo.model import DemoModel
 
@@ -50,8 +50,8 @@ def main() -> None:
     model = load(args.model).eval()
     model.dtype = torch.float32
     tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))
-    training, held_out = text.split()
-    known = set(text.words("\n\n".join(training)))
+    training, held_out = corpus.split()
+    known = set(corpus.words("\n\n".join(training)))
     generator = torch.Generator().manual_seed(args.seed)
     found, unknown = 0, []
     for part in range(args.parts):
@@ -62,7 +62,7 @@ def main() -> None:
         if not args.quiet:
             print(f"{prompt}|{continuation}\n{'-' * 60}")
         # an opening ends behind a word; the last word may have been cut
-        for word in text.words(re.sub(r"\S+$", "", continuation)):
+        for word in corpus.words(re.sub(r"\S+$", "", continuation)):
             found += word in known
             if word not in known:
                 unknown.append(word)

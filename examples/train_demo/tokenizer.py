@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from examples.train_demo import text
+from examples.train_demo import corpus
 
 
 def train(blocks: list[str], vocabulary: int) -> Tokenizer:
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--vocabulary", type=int, default=1024)
     args = parser.parse_args()
-    training, held_out = text.split()
+    training, held_out = corpus.split()
     tokenizer = train(training, args.vocabulary)
     tokenizer.save(str(args.out))
     tokens, size = len(encode(tokenizer, held_out)), len("".join(held_out).encode())

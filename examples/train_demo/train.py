@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
-from examples.train_demo import checkpoint, evaluate, optimiser, text
+from examples.train_demo import checkpoint, corpus, evaluate, optimiser
 from examples.train_demo.model import DemoModel, Shape
 from examples.train_demo.tokenizer import encode
 
@@ -54,6 +55,36 @@ class Batches:
         return torch.from_numpy(np.stack([self.tokens[s : s + length + 1] for s in starts]).astype(np.int64))
 
 
+class Gradients:
+    """Loss and gradients of a batch, part by part: each thread takes the next part and works on it alone.
+
+    Threads meet once a step rather than in every operator, which matters where other work competes for the cores. The
+    parts are summed in their order, so the result doesn't depend on the number of threads.
+    """
+
+    def __init__(self, model: DemoModel, threads: int, compiled: bool) -> None:
+        self.parameters = list(model.parameters())
+        self.loss = torch.compile(model.loss, dynamic=False) if compiled else model.loss
+        self.seen: set[torch.Size] = set()
+        torch.set_num_threads(1)
+        self.pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+
+    def _part(self, ids: torch.Tensor) -> tuple[float, tuple[torch.Tensor, ...]]:
+        loss = self.loss(ids)
+        return loss.item(), torch.autograd.grad(loss, self.parameters)
+
+    def __call__(self, batch: torch.Tensor, parts: int) -> float:
+        """Set every parameter's gradient; return the mean loss."""
+        pieces = batch.chunk(parts)
+        if pieces[0].shape not in self.seen:  # a compiler runs once, not in several threads
+            self._part(pieces[0])
+            self.seen.add(pieces[0].shape)
+        results = list(self.pool.map(self._part, pieces))
+        for parameter, *gradients in zip(self.parameters, *(g for _, g in results), strict=True):
+            parameter.grad = torch.stack(gradients).sum(0).div_(len(pieces))
+        return sum(loss for loss, _ in results) / len(pieces)
+
+
 def save(path: Path, state: dict) -> None:
     """Replace `path` as a whole or not at all."""
     partial = path.with_suffix(".partial")
@@ -77,6 +108,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--warmup", type=int, default=50)
     parser.add_argument("--clip", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--parts", type=int, default=4, help="a batch is computed in this many equal parts")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--compile", action="store_true", help="fuse the element-wise work (needs a C++ compiler)")
@@ -89,7 +121,6 @@ def main() -> None:
     args = parse()
     rate = optimiser.parse_rate(args.rate)
     steps = rate[-1][0]
-    torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     args.run.mkdir(parents=True, exist_ok=True)
     tokenizer_copy = args.run / "tokenizer.json"
@@ -97,7 +128,7 @@ def main() -> None:
         shutil.copyfile(args.tokenizer, tokenizer_copy)
     tokenizer = Tokenizer.from_file(str(tokenizer_copy))
     held_out = evaluate.HeldOut.load(tokenizer)
-    batches = Batches(encode(tokenizer, text.split()[0]), args.seed, args.batch, args.length,
+    batches = Batches(encode(tokenizer, corpus.split()[0]), args.seed, args.batch, args.length,
                       args.long_length, args.long_every)
 
     if args.initial:
@@ -115,7 +146,7 @@ def main() -> None:
             one.load_state_dict(saved)
         torch.set_rng_state(state["random"].cpu())
         step = state["step"]
-    loss_of = torch.compile(model.loss, dynamic=False) if args.compile else model.loss
+    gradients = Gradients(model, args.threads, args.compile)
 
     def keep(**extra: float) -> None:
         save(newest, {"step": step, "shape": model.shape.as_dict(), "model": model.state_dict(),
@@ -130,13 +161,10 @@ def main() -> None:
     while step < steps:
         scale = optimiser.factor(step, rate, args.warmup)
         optimiser.set_learning_rate(optimisers, [args.matrix_lr, args.other_lr], scale)
-        loss = loss_of(batches[step].to(args.device))
-        loss.backward()
+        value = gradients(batches[step].to(args.device), args.parts)
         torch.nn.utils.clip_grad_norm_(model.parameters(), args.clip)
         for one in optimisers:
             one.step()
-            one.zero_grad(set_to_none=True)
-        value = loss.item()
         if not np.isfinite(value):
             raise FloatingPointError(f"loss {value} in step {step}")
         average = value if average is None else 0.99 * average + 0.01 * value

@@ -11,9 +11,9 @@ import pytest
 from safetensors import safe_open
 from tokenizers import Tokenizer
 
-from examples.train_demo import text
+from examples.train_demo import corpus
 
-FOLDER = Path(text.__file__).parent.parent / "demo_model"
+FOLDER = Path(corpus.__file__).parent.parent / "demo_model"
 CONFIG = json.loads((FOLDER / "config.json").read_text())
 TERNARY_SHAPES = {
     **{f"self_attn.{name}_proj": (256, 256) for name in "qkvo"},
@@ -29,7 +29,7 @@ def tensors() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def parts() -> tuple[list[str], list[str]]:
-    return text.split()
+    return corpus.split()
 
 
 def test_recorded_hashes():
@@ -82,15 +82,15 @@ def test_tokenizer():
 
 
 def test_blocks_partition_the_text(parts):
-    whole = [text.read(text.TEXT_FOLDER / name) for name in text.FILES]
+    whole = [corpus.read(corpus.TEXT_FOLDER / name) for name in corpus.FILES]
     for content in whole:
-        pieces = text.blocks(content)
+        pieces = corpus.blocks(content)
         assert "".join(pieces) == content
-        assert all(len(piece) > text.BLOCK_CHARACTERS and piece.endswith("\n\n") for piece in pieces[:-1])
+        assert all(len(piece) > corpus.BLOCK_CHARACTERS and piece.endswith("\n\n") for piece in pieces[:-1])
     training, held_out = parts
     assert sum(map(len, training)) + sum(map(len, held_out)) == sum(map(len, whole))
     assert 0.04 < sum(map(len, held_out)) / sum(map(len, whole)) < 0.06
-    assert text.read(text.HELD_OUT_FILE) == "".join(held_out)
+    assert corpus.read(corpus.HELD_OUT_FILE) == "".join(held_out)
 
 
 def test_held_out_text_is_not_in_the_training_text(parts):

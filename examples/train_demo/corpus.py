@@ -3,7 +3,7 @@
 Within each file, a block ends behind the first blank line at or after 65,536 characters; every block whose index is 10
 modulo 20 is held out. Blocks, and not the tail, because the three texts differ in style.
 
-`python -m examples.train_demo.text` writes the held-out text as one file, `text/held_out.txt.xz`.
+`python -m examples.train_demo.corpus` writes the held-out text as one file, `text/held_out.txt.xz`.
 """
 
 import argparse
@@ -36,7 +36,8 @@ def blocks(text: str, size: int = BLOCK_CHARACTERS) -> list[str]:
 
 def split(folder: Path = TEXT_FOLDER) -> tuple[list[str], list[str]]:
     """(training blocks, held-out blocks) in the order of the files."""
-    training, held_out = [], []
+    training: list[str] = []
+    held_out: list[str] = []
     for name in FILES:
         for index, block in enumerate(blocks(read(folder / name))):
             (held_out if index % HELD_OUT_PERIOD == HELD_OUT_PHASE else training).append(block)
