@@ -30,7 +30,7 @@ class RingReader(wiring.Component):
     words (out)  : outputs rising within a row, rows rising. Outputs beyond the tile's steps·Q are zero. ``up`` is
                    meaningful for pairs only.
 
-    Ports: ``rows`` (R); ``drain_read``; ``drain_release`` {valid, steps}: frees the tile's (the pair's) steps, once;
+    Ports: ``rows`` (R); ``drain_read``; ``drain_release``: a tile (each of a pair) has been read;
     ``tile_there``: the request's (first) tile has come.
 
     Timing: min(W, Q) outputs a cycle; of pairs min(W, Q/2) pairs, because both come over one read port.
@@ -43,7 +43,7 @@ class RingReader(wiring.Component):
             "rows": In(bits_for(params.rows)),
             "tile": In(stream.Signature(shapes.drain_tile(params))),
             "drain_read": Out(shapes.drain_read(params)),
-            "drain_release": Out(wiring.Signature({"valid": Out(1), "steps": Out(16)})),
+            "drain_release": Out(shapes.DRAIN_RELEASE),
             "words": Out(stream.Signature(sums_word(params))),
             "tile_there": Out(1),
         })
@@ -141,7 +141,6 @@ class RingReader(wiring.Component):
             with m.If(self.words.p.last):
                 m.d.sync += out_row.eq(0)
 
-        m.d.comb += self.drain_release.steps.eq(gate.steps + Mux(request.paired, up.steps, 0))
         with m.FSM():
             with m.State("gate"):
                 m.d.comb += self.tile.ready.eq(self.request.valid)
@@ -167,6 +166,14 @@ class RingReader(wiring.Component):
                 # The last words' data still come, and `request` (paired) must stay until they are in the FIFO.
                 m.d.comb += self.tile_there.eq(1)
                 with m.If(reserved == 0):
-                    m.d.comb += [self.request.ready.eq(1), self.drain_release.valid.eq(1)]
-                    m.next = "gate"
+                    m.d.comb += [self.drain_release.valid.eq(1), self.drain_release.steps.eq(gate.steps)]
+                    with m.If(request.paired):
+                        m.next = "free_up"
+                    with m.Else():
+                        m.d.comb += self.request.ready.eq(1)
+                        m.next = "gate"
+            with m.State("free_up"):
+                m.d.comb += [self.tile_there.eq(1), self.drain_release.valid.eq(1),
+                             self.drain_release.steps.eq(up.steps), self.request.ready.eq(1)]
+                m.next = "gate"
         return m

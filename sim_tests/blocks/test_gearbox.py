@@ -50,7 +50,8 @@ def test_gearbox(inputs: int, outputs: int):
         assert ends[-1] - result.transfer_cycles["i"][-1] >= gearbox.latency_cycles
 
 
-@pytest.mark.parametrize("arguments, name", [((0, 1, 1), "element_bits"), ((1, 0, 1), "inputs"), ((1, 1, 0), "outputs")])
+@pytest.mark.parametrize("arguments, name",
+                         [((0, 1, 1), "element_bits"), ((1, 0, 1), "inputs"), ((1, 1, 0), "outputs")])
 def test_refuses_impossible_sizes(arguments: tuple[int, int, int], name: str):
     with pytest.raises(ValueError, match=name):
         Gearbox(*arguments)

@@ -1,5 +1,6 @@
 """rtl/vector_unit: gain_memory and statistics (with partial_sums) against golden."""
 
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -53,6 +54,11 @@ def params_of(lanes: int, rows: int, beat_bytes: int) -> DesignParams:
                         max_hidden=48, max_inner=168)
 
 
+@cache
+def library_of(lanes: int, rows: int, beat_bytes: int) -> VerilatedLibrary:
+    return VerilatedLibrary(Bench(params_of(lanes, rows, beat_bytes)), f"statistics_bench_{lanes}_{rows}_{beat_bytes}")
+
+
 def gain_beats(params: DesignParams, gain: np.ndarray, bank: int) -> dict[str, np.ndarray]:
     """Beats of one GAINS record."""
     floats = params.beat_bytes // 4
@@ -83,9 +89,7 @@ def test_statistics(lanes: int, rows: int, beat_bytes: int):
     params = params_of(lanes, rows, beat_bytes)
     seed = bench_seed()
     rng = np.random.default_rng(seed)
-    bench = Bench(params)
-    library = VerilatedLibrary(bench, f"statistics_bench_{lanes}_{rows}_{beat_bytes}")
-    sim = library.simulator()
+    sim = library_of(lanes, rows, beat_bytes).simulator()
     statistics = Statistics(params, KERNELS)
     bank = 0
     for length, has_norm, stall in [(24, True, 0.0), (136, True, 0.4), (8, False, 0.0), (64, True, 0.4),
@@ -127,7 +131,7 @@ def test_statistics(lanes: int, rows: int, beat_bytes: int):
 @pytest.mark.parametrize("lanes, rows, beat_bytes", [(4, 3, 16), (8, 4, 32)])
 def test_a_word_every_cycle(lanes: int, rows: int, beat_bytes: int):
     params = params_of(lanes, rows, beat_bytes)
-    sim = VerilatedLibrary(Bench(params), f"statistics_bench_{lanes}_{rows}_{beat_bytes}").simulator()
+    sim = library_of(lanes, rows, beat_bytes).simulator()
     for running in (1, rows):
         x = np.ones((running, 328), np.float32)
         sim.set("rows", running)
@@ -139,7 +143,7 @@ def test_a_word_every_cycle(lanes: int, rows: int, beat_bytes: int):
 @pytest.mark.parametrize("lanes, rows, beat_bytes", [(8, 1, 16)])
 def test_gains_wait_for_their_bank(lanes: int, rows: int, beat_bytes: int):
     params = params_of(lanes, rows, beat_bytes)
-    sim = VerilatedLibrary(Bench(params), f"statistics_bench_{lanes}_{rows}_{beat_bytes}").simulator()
+    sim = library_of(lanes, rows, beat_bytes).simulator()
     gain = np.arange(24, dtype=np.float32)
     sim.run_streams({"gains": gain_beats(params, gain, 1)}, {})
     sim.run_streams({"gains": gain_beats(params, gain, 0)}, {})
