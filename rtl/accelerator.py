@@ -39,7 +39,7 @@ class Accelerator(wiring.Component):
     Parameters
     ----------
     params  : the design.
-    kernels : mapping name → compiled kernel (``.pipeline(lanes, ii, tag_bits)``), as ``hls_py.kernels.REGISTRY``.
+    kernels : mapping name → compiled kernel (``.pipeline(lanes, ii, tag_bits)``), as ``hls_py.kernels.registry.KERNELS``.
 
     Ports: AXI4-Lite slave ``s_axi_control_*``, AXI4 masters ``m_axi_<p>_*`` of ``port_bytes``, ``interrupt`` (level).
     """

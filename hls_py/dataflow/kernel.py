@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from hls_py.dataflow.evaluate import Evaluator
 from hls_py.dataflow.graph import Graph, Traced
-from hls_py.dataflow.primitives import Concrete
 from hls_py.dataflow.types import BFloat16, Scalar, Value, ValueType
 from hls_py.golden import float32
 
@@ -57,6 +57,7 @@ class Kernel:
             fields = {"value": results}
         self.results = tuple(_port(name, hint) for name, hint in fields.items())
         self._several = namedtuple(self.name, list(fields)) if len(fields) > 1 else None  # type: ignore[misc]
+        self._evaluator: Evaluator | None = None
         functools.update_wrapper(self, function)
 
     def __repr__(self) -> str:
@@ -66,9 +67,11 @@ class Kernel:
         bound = self.signature.bind(*args, **kwargs).arguments
         if any(isinstance(x, Value) for x in bound.values()):
             return self.function(**bound)  # inside another kernel
+        if self._evaluator is None:
+            self._evaluator = Evaluator(self.trace())
         values = {port.name: _into_kernel(port, bound[port.name]) for port in self.arguments}
         with np.errstate(all="ignore"):
-            found = self._named(self.function(**values))
+            found = self._evaluator(values)
             arrays = [_out_of_kernel(port, found[port.name]) for port in self.results]
         return self._several(*arrays) if self._several else arrays[0]
 
@@ -124,20 +127,20 @@ def _port(name: str, annotation: Any) -> Port:
     return Port(name, hint.type, hint.wire_bits, scalar, hint is BFloat16)  # type: ignore[attr-defined]
 
 
-def _into_kernel(port: Port, data: Any) -> Concrete:
+def _into_kernel(port: Port, data: Any) -> Any:
     data = np.asarray(data)
     if not port.type.is_float:
         if data.dtype.kind not in "iub":
             raise TypeError(f"argument {port.name} takes integers, not {data.dtype}")
-        return Concrete(data.astype(np.int64))
+        return data.astype(np.int64)
     if data.dtype.kind != "f":
         raise TypeError(f"argument {port.name} takes floats, not {data.dtype}")
     values = float32.canonical(data)
-    return Concrete(float32.bits_to_float(float32.float_bits(values) & BFLOAT16_MASK) if port.bfloat16 else values)
+    return float32.bits_to_float(float32.float_bits(values) & BFLOAT16_MASK) if port.bfloat16 else values
 
 
 def _out_of_kernel(port: Port, value: Any) -> Any:
-    array = value.array if isinstance(value, Concrete) else np.asarray(value)
+    array = np.asarray(value)
     if port.type.is_float:
         array = np.asarray(array, np.float32)
         return float32.bits_to_float(float32.float_bits(array) & BFLOAT16_MASK) if port.bfloat16 else array

@@ -27,4 +27,4 @@ def matmul_weights(weights: np.ndarray, activations: np.ndarray) -> np.ndarray:
         raise ValueError(f"{used} activations a row for weights of {weights.shape[1]} positions")
     # Integers below 2**24 are exact in float32, and its product is much faster than NumPy's of integers.
     exact = np.float32 if 2 * ACTIVATION_MAX * used < EXACT_FLOAT32 else np.float64
-    return (activations.astype(exact) @ weights[:, :used].T.astype(exact)).astype(np.int32)
+    return (activations.astype(exact) @ weights[:, :used].T.astype(exact, copy=False)).astype(np.int32)
