@@ -1,8 +1,10 @@
 """A small design with the accelerator's ports, for tests of the simulator: copies beats through all ports of memory."""
 
+from pathlib import Path
+
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Out
 
 from hls_py.emit.simulator.build import cached_simulator
 from hls_py.emit.verilator import build_once, build_root, write_sources
@@ -16,14 +18,16 @@ from rtl.memory_ports.striped_writer import StripedWriter
 from rtl.memory_ports.write_port import WritePort
 from rtl.streams.shared_module import SharedModule, emit_design
 
-DEFECTS = ("none", "ar_drops", "ar_wraps", "ar_id", "ar_narrow", "ar_unaligned", "ar_long", "ar_crosses_page", "aw_moves",
-           "w_changes", "w_last_missing", "w_drops")
+DEFECTS = ("none", "ar_drops", "ar_wraps", "ar_id", "ar_narrow", "ar_unaligned", "ar_long", "ar_crosses_page",
+           "aw_moves", "w_changes", "w_last_missing", "w_drops")
 """What the design can be told to do wrong on port 0: the number goes to WATCHDOG_LIMIT."""
 
 
 class CopyMachine(wiring.Component):
-    """Pushing a pass of address n copies n beats from TABLE_BASE to KV_BASE of each port; odd bytes' strobes are off if
-    bit 31 of n is set. PASSES_DONE counts answered reads with errors, STATUS bit 0 is busy."""
+    """Pushing a pass of address n copies n beats from TABLE_BASE to KV_BASE of each port; bit 31 of n masks odd bytes.
+
+    PASSES_DONE counts read beats and write bursts that were answered with an error; STATUS bit 0 is busy.
+    """
 
     def __init__(self, params: DesignParams):
         self.params = params
@@ -32,7 +36,6 @@ class CopyMachine(wiring.Component):
             members |= axi4.flat_members(f"m_axi_{p}", axi4.read_signature(params))
             members |= axi4.flat_members(f"m_axi_{p}", axi4.write_signature(params))
         super().__init__({**members, "interrupt": Out(1)})
-        self.input_ports = {name for name, member in members.items() if member.flow is In}
 
     def elaborate(self, platform):
         m = Module()
@@ -109,16 +112,12 @@ class CopyMachine(wiring.Component):
                     m.d.comb += statements
 
 
-def copy_machine_sources(params: DesignParams):
-    """The Verilog (and hints) of a copy machine, emitted once."""
-    import inspect
-    import sys
-    text = inspect.getsource(sys.modules[__name__])
+def copy_machine_library(params: DesignParams) -> Path:
+    """The copy machine's simulator."""
     design = emit_design(CopyMachine(params), "tellme")
-    folder = build_once("copy_machine", [text, design.verilog], lambda folder: list(write_sources(design, folder)) and None)
-    return [folder / "tellme.vlt", folder / "tellme.v"]
 
+    def write(folder: Path) -> None:
+        write_sources(design, folder)
 
-def copy_machine_library(params: DesignParams):
-    """Path of the copy machine's simulator."""
-    return cached_simulator(params, copy_machine_sources(params), build_root() / "sim_cache")
+    folder = build_once("copy_machine", [design.verilog], write)
+    return cached_simulator(params, [folder / "tellme.vlt", folder / "tellme.v"], build_root() / "simulators")

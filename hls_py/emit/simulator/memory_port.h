@@ -65,7 +65,7 @@ class MemoryPort {
     void reset() {
         reads_.clear(), write_addresses_.clear(), responses_.clear();
         rules.reset();
-        credit_ = kMillion, turn_over_ = 0, reading_ = true, burst_begun_ = false;
+        credit_ = kMillion, turn_over_ = 0, reading_ = true, keeps_ = false;
         *pins_.arready = *pins_.rvalid = *pins_.rlast = *pins_.rresp = *pins_.rid = 0;
         *pins_.awready = *pins_.wready = *pins_.bvalid = *pins_.bresp = *pins_.bid = 0;
     }
@@ -144,13 +144,13 @@ class MemoryPort {
         return interval && cycle % interval >= interval - settings.refresh_cycles;
     }
 
-    // One data path for both directions: a direction keeps it to the end of its burst while the other waits.
+    // One data path for both directions: whichever has it keeps it until it has nothing to move or a burst has ended.
     void share(uint64_t cycle, bool& read, bool& write) {
         const bool write_waits = write && *pins_.wvalid;
         const bool other_waits = reading_ ? write_waits : read;
         const bool here_waits = reading_ ? read : write_waits;
-        if (other_waits && !(here_waits && burst_begun_) && cycle >= turn_over_) {
-            reading_ = !reading_, burst_begun_ = false;
+        if (other_waits && !(here_waits && keeps_) && cycle >= turn_over_) {
+            reading_ = !reading_, keeps_ = true;
             turn_over_ = cycle + settings.turnaround_cycles;
         }
         (reading_ ? write : read) = false;
@@ -160,7 +160,7 @@ class MemoryPort {
 
     void moved_beat(bool is_last, bool is_read) {
         if (settings.rate_beats_per_million_cycles < kMillion) credit_ -= kMillion;
-        if (is_read == reading_) burst_begun_ = !is_last;
+        if (is_read == reading_) keeps_ = !is_last;
         if (settings.hang_after_beats && --settings.hang_after_beats == 0) settings.hang = 1;
     }
 
@@ -229,5 +229,5 @@ class MemoryPort {
     BurstQueue<Write> write_addresses_;
     BurstQueue<Response> responses_;
     uint64_t random_ = 1, credit_ = 0, turn_over_ = 0;
-    bool reading_ = true, burst_begun_ = false, r_taken_ = false, b_taken_ = false;
+    bool reading_ = true, keeps_ = false, r_taken_ = false, b_taken_ = false;
 };
