@@ -2,11 +2,14 @@
 
 from collections.abc import Container
 
+import cocotb
+from cocotb.queue import Queue
+from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiReadBus, AxiWriteBus
 from cocotbext.axi.axi_ram import AxiRamRead, AxiRamWrite
 from cocotbext.axi.memory import Memory
 
-from sim_tests.harness.streams import stalls
+from sim_tests.harness.streams import cycle, stalls
 
 
 class PortMemory(Memory):
@@ -18,16 +21,19 @@ class PortMemory(Memory):
     size  : bytes; addresses wrap.
     bad   : byte addresses (of whole port words) that answer SLVERR.
     pause : probability that a channel pauses in a cycle, each by its own seed.
+    latency_cycles : from a read's address to its first word at least; bursts in flight overlap.
     """
 
     def __init__(self, dut, bus: str, size: int = 1 << 16, *, bad: Container[int] = (), pause: float = 0.0,
-                 seed: int = 0):
+                 seed: int = 0, latency_cycles: int = 0):
         super().__init__(size)
         self.channels = []
         if hasattr(dut, f"{bus}_araddr"):
             self.reads = _Read(AxiReadBus.from_prefix(dut, bus), dut.clk, size=size, mem=self.mem)
             self.reads.bad = bad
-            self.channels += [self.reads.ar_channel, self.reads.r_channel]
+            if latency_cycles:
+                self.reads.ar_channel = _Delay(self.reads.ar_channel, dut.clk, latency_cycles)
+            self.channels += [getattr(self.reads.ar_channel, "sink", self.reads.ar_channel), self.reads.r_channel]
         if hasattr(dut, f"{bus}_awaddr"):
             self.writes = _Write(AxiWriteBus.from_prefix(dut, bus), dut.clk, size=size, mem=self.mem)
             self.writes.bad = bad
@@ -58,3 +64,24 @@ class _Write(AxiRamWrite):
         if address in self.bad:
             raise OSError(f"SLVERR at {address:#x}")
         await super()._write(address, data)
+
+
+class _Delay:
+    """Addresses of ``sink``, each ``cycles`` after it was taken."""
+
+    def __init__(self, sink, clk, cycles: int):
+        self.sink, self.clk, self.cycles = sink, clk, cycles
+        self.waiting: Queue = Queue()
+        sink.queue_occupancy_limit = -1
+        cocotb.start_soon(self._collect())
+
+    async def _collect(self):
+        while True:
+            address = await self.sink.recv()
+            self.waiting.put_nowait((cycle() + self.cycles, address))
+
+    async def recv(self):
+        due, address = await self.waiting.get()
+        while cycle() < due:
+            await RisingEdge(self.clk)
+        return address

@@ -1,0 +1,82 @@
+"""The ring of one port: room for the words that were asked for."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from rtl.contract.design_params import DesignParams
+from rtl.memory_ports.axi4 import port_word
+from rtl.memory_ports.word_fifo import word_fifo
+from rtl.weight_buffer.uram_bank import UramBank
+
+URAM_WORDS = 2048
+"""From this depth on a ring is UltraRAM (4096 deep); below, block RAM wastes less."""
+LUTRAM_WORDS = 64
+
+
+class PortRing(wiring.Component):
+    """A queue of ``ring_words`` port words in one memory, with room that is reserved before it is filled.
+
+    Parameters
+    ----------
+    params : ``ring_words`` (a power of two), ``port_bytes``.
+
+    Streams and signals
+    -------------------
+    fill (in)      : words as they come from memory; always ready, because room was reserved.
+    word (out)     : the words in order.
+    reserve (in)   : words to set room aside for in this cycle, at most ``free``.
+    free (out)     : words that may still be reserved.
+    empty (out)    : nothing is reserved, stored or offered.
+
+    Timing: a word in and one out each cycle; ``latency_cycles`` from ``fill`` to ``word``. Room is free again when a
+    word moves from the memory towards ``word``.
+    """
+
+    read_latency = 2
+    # A word enters the memory, is read, and passes the short queue behind it.
+    latency_cycles = 2 + read_latency
+
+    def __init__(self, params: DesignParams):
+        self.params, self.depth = params, params.ring_words
+        super().__init__({
+            "fill": In(stream.Signature(port_word(params))),
+            "word": Out(stream.Signature(8 * params.port_bytes)),
+            "reserve": In(range(self.depth + 1)), "free": Out(range(self.depth + 1), init=self.depth),
+            "empty": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        width = 8 * self.params.port_bytes
+        style = "ultra" if self.depth >= URAM_WORDS else "block" if self.depth > LUTRAM_WORDS else "auto"
+        m.submodules.bank = bank = UramBank(width, self.depth, self.read_latency, style)
+
+        stored = Signal(range(self.depth + 1))
+        produce, consume = Signal(range(self.depth)), Signal(range(self.depth))
+        read = Signal()
+        m.d.comb += [
+            self.fill.ready.eq(1),
+            bank.write_enable.eq(self.fill.valid), bank.write_data.eq(self.fill.p.data), bank.write_address.eq(produce),
+            bank.read_enable.eq(read), bank.read_address.eq(consume),
+        ]
+        with m.If(self.fill.valid):
+            m.d.sync += produce.eq(produce + 1)
+        with m.If(read):
+            m.d.sync += consume.eq(consume + 1)
+        m.d.sync += [stored.eq(stored + self.fill.valid - read), self.free.eq(self.free + read - self.reserve)]
+
+        # Words under way from the bank have their place in a short queue.
+        places = self.read_latency + 2
+        m.submodules.queue = queue = word_fifo(width, places)
+        held, given = Signal(range(places + 1)), Signal()
+        arriving = Signal(self.read_latency)
+        m.d.sync += [arriving.eq(arriving << 1 | read), held.eq(held + read - given)]
+        m.d.comb += [
+            read.eq((stored != 0) & (held != places)),
+            queue.w_en.eq(arriving[-1]), queue.w_data.eq(bank.read_data),
+            self.word.valid.eq(queue.r_rdy), self.word.p.eq(queue.r_data), queue.r_en.eq(self.word.ready),
+            given.eq(self.word.valid & self.word.ready),
+            self.empty.eq((self.free == self.depth) & (held == 0)),
+        ]
+        return m
