@@ -24,6 +24,8 @@ from rtl.contract.pass_descriptor import RowFlag
 from rtl.contract.register_map import Control, Counter, ErrorCause, Status
 
 LOAD_CHUNK_BEATS = 1 << 16
+NOTHING = RowFlag(0)
+"""A row that is only fed."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Row:
     """One row of a pass. ``token`` None: the argmax of the group's slot in the preceding pass."""
 
     token: int | None
-    flags: RowFlag = RowFlag(0)
+    flags: RowFlag = NOTHING
     visible: Sequence[int] | None = None
     """New rows of its own group that it sees (numbers within the group); None: itself and the earlier ones."""
     position: int | None = None
@@ -114,7 +116,7 @@ class Accelerator:
         found = sum(d.read_register(register_map.address("DESIGN_HASH", i)) << 32 * i for i in range(4))
         if f"{found:032x}" != self.manifest.design_hash:
             raise HostError(f"{folder} was packed for design {self.manifest.design_hash[:8]}…, the device is "
-                            f"{found:032x}"[:-24] + "…; pack the model for this design")
+                            f"{f'{found:032x}'[:8]}…; pack the model for this design")
         if verify and content_hash(folder) != self.manifest.content_hash:
             raise HostError(f"{folder}: the files don't have the hash that image.json states; pack the model again")
 
@@ -141,7 +143,10 @@ class Accelerator:
     # ---- passes ---------------------------------------------------------------------------------------------------
 
     def run(self, groups: Sequence[Group]) -> PassResult:
-        """Run one pass; raises :class:`PassError` with the cause when it stops, :class:`HostError` when it can't be built."""
+        """Run one pass.
+
+        Raises :class:`PassError` with the cause when it stops, :class:`HostError` when it can't be built.
+        """
         scratch = self.map.scratch[0]
         wants = [row.flags for group in groups for row in group.rows]
         self.device.write_memory(scratch.descriptor, self._descriptor(groups, scratch, any(wants)))
@@ -198,10 +203,11 @@ class Accelerator:
                 raw += descriptor.ROW_ENTRY.pack(
                     position=group.past + i if row.position is None else row.position,
                     token=group.slot if row.token is None else row.token, slot=group.slot,
-                    flags=row.flags | (RowFlag.TOKEN_FROM_SLOT if from_slot else RowFlag(0)),
+                    flags=row.flags | (RowFlag.TOKEN_FROM_SLOT if from_slot else NOTHING),
                     visible=sum(1 << first + j for j in seen))
-            entries += descriptor.GROUP_ENTRY.pack(first_row=first, rows=len(group.rows), past=group.past, blocks=needed,
-                                                   list_address=scratch.lists + n * scratch.list_bytes)
+            entries += descriptor.GROUP_ENTRY.pack(
+                first_row=first, rows=len(group.rows), past=group.past, blocks=needed,
+                list_address=scratch.lists + n * scratch.list_bytes)
             first += len(group.rows)
         self.device.write_memory(scratch.lists, lists.reshape(-1).view(np.uint8))
         return raw + entries
@@ -209,8 +215,8 @@ class Accelerator:
     def _result(self, number: int, flags: RowFlag, scratch: Scratch) -> RowResult:
         logits = token = top_tokens = top_logits = None
         if flags & RowFlag.LOGITS:
-            raw = self.device.read_memory(scratch.logits + number * scratch.logits_row_bytes, 4 * self.manifest.vocabulary)
-            logits = raw.view("<f4")
+            at = scratch.logits + number * scratch.logits_row_bytes
+            logits = self.device.read_memory(at, 4 * self.manifest.vocabulary).view("<f4")
         if flags & (RowFlag.ARGMAX | RowFlag.TOP_K):
             stride = descriptor.result_bytes(self.params.top_k)
             raw = self.device.read_memory(scratch.results + number * stride, stride)

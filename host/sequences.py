@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from host.accelerator import Accelerator, Group, Row, RowResult
+from host.accelerator import NOTHING, Accelerator, Group, Row, RowResult
 from host.errors import HostError
 from rtl.contract.number_formats import TILE_POSITIONS
 from rtl.contract.pass_descriptor import RowFlag
@@ -42,14 +42,15 @@ class SequencePool:
         sequence.length = 0
 
     def reserve(self, sequence: Sequence, positions: int) -> None:
-        """Blocks for ``positions`` more; raises :class:`HostError` when context or memory is full, changing nothing."""
+        """Blocks for ``positions`` more; :class:`HostError` when context or memory is full, and nothing changes."""
         end = sequence.length + positions
         if end > self.accelerator.max_context:
             raise HostError(f"{end} tokens exceed the context of {self.accelerator.max_context}; shorten the prompt, or "
                             "start a new conversation")
         missing = -(-end // TILE_POSITIONS) - len(sequence.blocks)
         if missing > len(self._free_blocks):
-            raise HostError(f"the KV cache has {len(self._free_blocks)} free blocks, {missing} are needed; close a sequence")
+            raise HostError(f"the KV cache has {len(self._free_blocks)} free blocks, {missing} are needed; "
+                            "close a sequence")
         sequence.blocks += [self._free_blocks.pop() for _ in range(missing)]
 
     def rewind(self, sequence: Sequence, length: int) -> None:
@@ -58,26 +59,34 @@ class SequencePool:
             raise HostError(f"can't rewind a sequence of {sequence.length} positions to {length}")
         sequence.length = length
 
-    def feed(self, sequence: Sequence, tokens: Tokens[int], last: RowFlag = RowFlag(0), every: RowFlag = RowFlag(0),
+    def check(self, sequence: Sequence, tokens: Tokens[int], rows_per_pass: int) -> None:
+        """Raises :class:`HostError` when ``feed`` could not run these tokens to their end."""
+        limit = self.accelerator.max_rows
+        if not 1 <= rows_per_pass <= limit:
+            raise HostError(f"rows per pass is {rows_per_pass}; this model on this design runs 1 … {limit}")
+        vocabulary = self.accelerator.manifest.vocabulary
+        for token in tokens:
+            if not 0 <= token < vocabulary:
+                raise HostError(f"token {token} is outside the vocabulary of {vocabulary}")
+        if sequence.length + len(tokens) > self.accelerator.max_context:
+            raise HostError(f"{sequence.length + len(tokens)} tokens exceed the context of "
+                            f"{self.accelerator.max_context}; shorten the prompt")
+
+    def feed(self, sequence: Sequence, tokens: Tokens[int], last: RowFlag = NOTHING, every: RowFlag = NOTHING,
              rows_per_pass: int | None = None) -> list[RowResult]:
         """Run ``tokens`` through the model behind what the sequence holds.
 
         ``every`` is asked of each token's row, ``last`` of the last one as well. Returns a result a token.
         """
-        limit = self.accelerator.max_rows
-        rows = limit if rows_per_pass is None else rows_per_pass
-        if not 1 <= rows <= limit:
-            raise HostError(f"rows per pass is {rows}; this model on this design runs 1 … {limit}")
-        vocabulary = self.accelerator.manifest.vocabulary
-        for token in tokens:
-            if not 0 <= token < vocabulary:
-                raise HostError(f"token {token} is outside the vocabulary of {vocabulary}")
+        rows = self.accelerator.max_rows if rows_per_pass is None else rows_per_pass
+        self.check(sequence, tokens, rows)
         self.reserve(sequence, len(tokens))
         results: list[RowResult] = []
         for first in range(0, len(tokens), rows):
             part = tokens[first:first + rows]
-            flags = [every | (last if first + i == len(tokens) - 1 else RowFlag(0)) for i in range(len(part))]
-            group = Group(sequence.slot, sequence.length, [Row(int(t), f) for t, f in zip(part, flags)], sequence.blocks)
+            flags = [every | (last if first + i == len(tokens) - 1 else NOTHING) for i in range(len(part))]
+            rows_of = [Row(int(t), f) for t, f in zip(part, flags)]
+            group = Group(sequence.slot, sequence.length, rows_of, sequence.blocks)
             results += self.accelerator.run([group]).rows
             sequence.length += len(part)
         return results

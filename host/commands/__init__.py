@@ -1,0 +1,1 @@
+"""The subcommands of ``tellme``, one a file."""

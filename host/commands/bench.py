@@ -1,0 +1,54 @@
+"""bench: cycles of prompt and decode passes from the design's counters, and the simulation's own speed."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from host.commands.common import add_target, target_of
+from host.devices.open import open_accelerator
+from host.errors import HostError
+from host.sequences import SequencePool
+from rtl.contract import register_map
+from rtl.contract.pass_descriptor import RowFlag
+
+HELP = "measure cycles and simulation speed"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_target(parser)
+    parser.add_argument("--past", type=int, default=64, metavar="N", help="positions before the measured passes (default: %(default)s)")
+    parser.add_argument("--passes", type=int, default=8, metavar="N", help="decode passes measured (default: %(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if arguments.past < 1 or arguments.passes < 1:
+        raise HostError("--past and --passes must be at least 1")
+    accelerator = open_accelerator(target_of(arguments))
+    device = accelerator.device
+    pool = SequencePool(accelerator)
+    sequence = pool.open()
+    rng = np.random.default_rng(1)
+    table = Table(title=f"cycles on {accelerator.params.rows} rows, {accelerator.params.ports} ports of "
+                        f"{accelerator.params.port_bytes} bytes")
+    table.add_column("counter")
+    columns = []
+    vocabulary = accelerator.manifest.vocabulary
+    for name, tokens, passes in (("prompt", arguments.past, 1), ("decode", 1, arguments.passes)):
+        device.write_register(register_map.address("COUNTERS_CLEAR"), 1)
+        begin, cycles = time.monotonic(), getattr(device, "cycles", 0)
+        for _ in range(passes):
+            pool.feed(sequence, rng.integers(0, vocabulary, tokens).tolist(), last=RowFlag.ARGMAX)
+        seconds = time.monotonic() - begin
+        counted = accelerator.counters()
+        count = tokens * passes
+        table.add_column(f"{name}: {count} tokens, per token", justify="right")
+        columns.append({k: v / count for k, v in counted.items()}
+                       | {"simulated cycles/s": (getattr(device, "cycles", 0) - cycles) / seconds})
+    for key in columns[0]:
+        table.add_row(key.lower(), *[f"{c[key]:,.0f}" for c in columns])
+    Console().print(table)

@@ -1,0 +1,34 @@
+"""run: continue a prompt, streaming the text as the accelerator produces it."""
+
+from __future__ import annotations
+
+import argparse
+
+from host.commands.common import add_sampling, add_target, sampling_of, show_speed, target_of, write
+from host.devices.open import open_accelerator
+from host.session import Session
+from host.text import Streamer, Text
+
+HELP = "continue a prompt"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_target(parser)
+    parser.add_argument("--prompt", required=True, metavar="TEXT")
+    add_sampling(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    text = Text(arguments.model)
+    accelerator = open_accelerator(target_of(arguments))
+    session = Session(accelerator, sampling_of(arguments), text.stop_tokens)
+    streamer = Streamer(text)
+    tokens = session.generate(text.encode(arguments.prompt), arguments.max_tokens)
+    write(arguments.prompt)
+    try:
+        for token in tokens:
+            write(streamer.push(token))
+    finally:
+        write(streamer.finish() + "\n")
+    if not arguments.quiet:
+        show_speed(session.speed, accelerator.device.clock_hz)
