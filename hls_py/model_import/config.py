@@ -67,12 +67,14 @@ def parse_config(raw: dict[str, Any], where: str = "config.json") -> ModelConfig
     """As :func:`read_config`, from the parsed object; ``where`` names it in messages."""
     model_type = raw.get("model_type")
     architectures = raw.get("architectures") or []
+    if not isinstance(architectures, list):
+        raise TellmeError(f"{where}: architectures is {architectures!r}; a list of names is needed")
     if model_type not in SUPPORTED_MODEL_TYPES:
         raise TellmeError(
             f"{where}: model_type {model_type!r} is not supported; supported are {', '.join(SUPPORTED_MODEL_TYPES)}")
     _refuse_features(raw, where)
 
-    quantisation = raw.get("quantization_config") or {}
+    quantisation = _mapping(raw, "quantization_config", where)
     method = quantisation.get("quant_method")
     if method not in (None, "bitnet"):
         raise TellmeError(f"{where}: quant_method {method!r} is not ternary; only 'bitnet' is supported")
@@ -94,8 +96,9 @@ def parse_config(raw: dict[str, Any], where: str = "config.json") -> ModelConfig
     if head_dim % 2:
         raise TellmeError(f"{where}: head_dim {head_dim} is odd; rotary embeddings need pairs")
     activation = raw.get("hidden_act", "relu2" if model_type == "bitnet" else "silu")
-    if activation not in ACTIVATIONS:
-        raise TellmeError(f"{where}: hidden_act {activation!r} is not supported; supported are {', '.join(ACTIVATIONS)}")
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise TellmeError(f"{where}: hidden_act {activation!r} is not supported; supported are {known}")
     return ModelConfig(
         model_type=model_type,
         hidden_size=hidden,
@@ -117,7 +120,7 @@ def parse_config(raw: dict[str, Any], where: str = "config.json") -> ModelConfig
 
 def _rope_theta(raw: dict[str, Any], where: str) -> float:
     """Base of the rotary embedding; newer configs keep it in ``rope_parameters``."""
-    parameters = raw.get("rope_parameters") or {}
+    parameters = _mapping(raw, "rope_parameters", where)
     kind = parameters.get("rope_type", "default")
     if kind != "default":
         raise TellmeError(f"{where}: rope_type {kind!r} is not supported yet; only the plain rotary embedding is")
@@ -134,9 +137,17 @@ def _refuse_features(raw: dict[str, Any], where: str) -> None:
     if scaling:
         kind = scaling.get("rope_type", scaling.get("type")) if isinstance(scaling, dict) else scaling
         if kind != "default":
-            raise TellmeError(f"{where}: rope_scaling {kind!r} is not supported yet; only the plain rotary embedding is")
+            raise TellmeError(f"{where}: rope_scaling {kind!r} is not supported yet; only the plain one is")
     if raw.get("sliding_window") and raw.get("use_sliding_window", True):
         raise TellmeError(f"{where}: sliding_window is not supported yet")
+
+
+def _mapping(raw: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+    """The object under ``key``, empty where there is none."""
+    value = raw.get(key) or {}
+    if not isinstance(value, dict):
+        raise TellmeError(f"{where}: {key} is {value!r}; an object is needed")
+    return value
 
 
 def _size(raw: dict[str, Any], key: str, where: str, default: int | None = None) -> int:

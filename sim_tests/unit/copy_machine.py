@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
 from hls_py.emit.simulator.build import cached_simulator
-from hls_py.emit.verilator import build_once, build_root, write_sources
+from hls_py.emit.verilator import build_once, build_root, keep_shared_modules, write_sources
 from rtl.contract import register_map
 from rtl.contract.design_params import DesignParams
 from rtl.control.register_bank import RegisterBank
@@ -16,7 +16,7 @@ from rtl.memory_ports.read_port import ReadPort
 from rtl.memory_ports.striped_reader import StripedReader
 from rtl.memory_ports.striped_writer import StripedWriter
 from rtl.memory_ports.write_port import WritePort
-from rtl.streams.shared_module import SharedModule, emit_design
+from rtl.streams.shared_module import EmittedDesign, SharedModule, emit_design
 
 DEFECTS = ("none", "ar_drops", "ar_wraps", "ar_id", "ar_narrow", "ar_unaligned", "ar_long", "ar_crosses_page",
            "aw_moves", "w_changes", "w_last_missing", "w_drops")
@@ -73,13 +73,14 @@ class CopyMachine(wiring.Component):
         with m.If(odd_off):
             m.d.comb += writer.data.p.strobe.eq(int("01" * (params.beat_bytes // 2), 2))
         asked = Signal(2)
-        for n, part in enumerate((reader, writer)):
-            m.d.comb += [part.request.valid.eq(asked[n]), part.request.p.beat.eq(0)]
-            with m.If(part.request.valid & part.request.ready):
+        requests = (reader.request, writer.request)
+        for n, request in enumerate(requests):
+            m.d.comb += [request.valid.eq(asked[n]), request.p.beat.eq(0)]
+            with m.If(request.valid & request.ready):
                 m.d.sync += asked[n].eq(0)
         with m.If(registers.pass_push):
             m.d.sync += [busy.eq(1), asked.eq(3), odd_off.eq(registers.pass_address[31])]
-            m.d.sync += [part.request.p.beats.eq(registers.pass_address) for part in (reader, writer)]
+            m.d.sync += [request.p.beats.eq(registers.pass_address) for request in requests]
         with m.Elif(busy & ~asked.any() & writer.idle):
             m.d.sync += busy.eq(0)
             m.d.comb += registers.event_done.eq(1)
@@ -112,12 +113,16 @@ class CopyMachine(wiring.Component):
                     m.d.comb += statements
 
 
+def copy_machine_design(params: DesignParams) -> EmittedDesign:
+    return emit_design(CopyMachine(params), "tellme")
+
+
 def copy_machine_library(params: DesignParams) -> Path:
     """The copy machine's simulator."""
-    design = emit_design(CopyMachine(params), "tellme")
+    design = copy_machine_design(params)
 
     def write(folder: Path) -> None:
         write_sources(design, folder)
 
-    folder = build_once("copy_machine", [design.verilog], write)
+    folder = build_once("copy_machine", [design.verilog, keep_shared_modules(design)], write)
     return cached_simulator(params, [folder / "tellme.vlt", folder / "tellme.v"], build_root() / "simulators")

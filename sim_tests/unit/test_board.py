@@ -44,7 +44,7 @@ def test_kv260():
     board = load_board("kv260")
     p = board.params
     assert (p.rows, p.tables, p.outputs, p.row_vectors, p.ports, p.port_bytes) == (16, 20, 5, 16, 4, 16)
-    assert board.clock_hz == 250_000_000 and board.resources["dsp"] == 1248
+    assert board.clock_hz == 250_000_000 and board.resources and board.resources["dsp"] == 1248
     placed, unplaced = board.memories["placed"], board.memories["unplaced"]
     assert placed.start_offsets_bytes == (0, 0, 48 * 1024, 24 * 1024) and set(unplaced.start_offsets_bytes) == {0}
     # The rate between refreshes, times the share of time without one, is what was measured.
