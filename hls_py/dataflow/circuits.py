@@ -61,7 +61,7 @@ _CIRCUITS: dict[str, Any] = {
     "is_nan": _unary(bits.canonical_is_nan),
     "scale_exponent": _scale_exponent,
     "canonical": _unary(bits.canonical),
-    "bits_to_float": _unary(bits.canonical),
+    "bits_to_float": _unary(lambda a: bits.canonical(Cat(a, Const(0, 32))[:32])),
     "from_bfloat16": _unary(lambda a: Cat(Const(0, 16), a)),
     "float_bits": _unary(lambda a: a),
     "int_add": _binary(lambda a, b: a + b),

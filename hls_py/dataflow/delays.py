@@ -56,9 +56,9 @@ class DelayLines:
             steps = sorted(line.steps - {0})
             if not steps:
                 continue
-            at = self._sources[key] = Signal(line.bits, name=f"value{key}")
+            at = self._sources[key] = Signal(line.bits, name=_name(key))
             for before, after in zip([0, *steps], steps, strict=False):
-                tap = line.taps[after] = Signal(line.bits, name=f"value{key}_{after}", reset_less=True)
+                tap = line.taps[after] = Signal(line.bits, name=f"{_name(key)}_{after}", reset_less=True)
                 stretches.setdefault((line.available % self.ii, after - before), []).append((at, tap))
                 at = tap
         enables = {p: enable if self.ii == 1 else enable & (phase == p) for p in {p for p, _ in stretches}}
@@ -99,6 +99,10 @@ class DelayLines:
         m.d.comb += [write.addr.eq(head), write.en.eq(enable), write.data.eq(Cat(source for source, _ in word)),
                      read.addr.eq(head - (length - 1)), read.en.eq(enable),
                      Cat(tap for _, tap in word).eq(read.data)]
+
+
+def _name(key: int) -> str:
+    return "tag" if key < 0 else f"value{key}"
 
 
 def _words(ends: list[tuple[Signal, Signal]]) -> list[list[tuple[Signal, Signal]]]:

@@ -17,6 +17,9 @@ from rtl.streams.shared_module import SharedModule
 if TYPE_CHECKING:
     from hls_py.dataflow.kernel import Kernel, Port
 
+TAG = -1
+"""Key of the tag among the delayed values; cells have the others."""
+
 
 class Pipeline(wiring.Component):
     """``o = kernel(i)`` on ``lanes`` elements a word, one word every ``ii`` cycles.
@@ -62,7 +65,7 @@ class Pipeline(wiring.Component):
         self.resources = {
             **{kind: sum(number for (k, _), number in self.schedule.operator_count.items() if k == kind)
                for kind in PORTS if any(k == kind for k, _ in self.schedule.operator_count)},
-            "delay_bits": self._delays.bits + tag_bits * -(-self.latency_cycles // ii)}
+            "delay_bits": self._delays.bits}
 
         def field(port: "Port", bits: int, scalar: bool) -> Any:
             return bits if scalar else data.ArrayLayout(bits, lanes)
@@ -95,6 +98,8 @@ class Pipeline(wiring.Component):
                     self._plan(operand, self.schedule.start[cell.index])
         for index in self._outputs.values():
             self._plan(index, self.latency_cycles)
+        if self.tag_bits:
+            self._delays.plan(TAG, self.tag_bits, 0, self.latency_cycles)
 
     def _plan(self, index: int, cycle: int) -> None:
         cell = self.cells[index]
@@ -155,6 +160,8 @@ class Pipeline(wiring.Component):
             field = self.o.p[name]
             value = at(index, self.latency_cycles)
             m.d.comb += Value.cast(field if lane is None else field[lane]).eq(self._to_wire(name, value))
+        if self.tag_bits:
+            m.d.comb += self.o.p.tag.eq(self._delays.get(TAG, self.i.p.tag, self.latency_cycles))
         return m
 
     def _to_wire(self, name: str, value: Value) -> Value:
@@ -168,7 +175,7 @@ class Pipeline(wiring.Component):
         return next(cell.bits for cell in self.cells if cell.unit and cell.unit.key == key)
 
     def _control(self, m: Module) -> Value:
-        """Valid bits and tags of the words under way; returns the enable of everything."""
+        """Valid bits of the words under way; returns the enable of everything."""
         latency = self.latency_cycles
         valid, in_flight = Signal(latency), Signal()
         self._phase = Signal(range(self.ii)) if self.ii > 1 else Const(0, 1)
@@ -186,11 +193,6 @@ class Pipeline(wiring.Component):
             m.d.sync += [valid.eq(Cat(taken, valid[:-1])), in_flight.eq(taken | valid[:-1].any() | (next_phase != 0))]
             if self.ii > 1:
                 m.d.sync += self._phase.eq(next_phase)
-        if self.tag_bits:
-            tags = DelayLines(self.ii)
-            tags.plan(0, self.tag_bits, 0, latency)
-            tags.begin(m, enable, self._phase)
-            m.d.comb += self.o.p.tag.eq(tags.get(0, self.i.p.tag, latency))
         return enable
 
     def _operator(self, m: Module, key: tuple, number: int, jobs: list[tuple[Cell, list[Value]]], output: Signal,

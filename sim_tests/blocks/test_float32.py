@@ -37,7 +37,7 @@ OPERATORS: dict[str, Any] = {
     "add": FloatAdd(), "multiply": FloatMultiply(),
     **{name: FloatFromInt(*parameters) for name, *parameters in FROM_INT},
     **{name: FloatToFixed(*parameters) for name, *parameters in TO_FIXED},
-    **{name: IntMultiply(*parameters, parameters[0] + parameters[2]) for name, *parameters in INT_MULTIPLY},
+    **{name: IntMultiply(a, a_signed, b, b_signed, a + b) for name, a, a_signed, b, b_signed in INT_MULTIPLY},
     **{f"lookup{n}": Lookup([pow(n + 3, entry, (1 << bits) - 5) for entry in range(entries)], bits)
        for n, (entries, bits) in enumerate(LOOKUP)},
 }
