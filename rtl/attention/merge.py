@@ -15,10 +15,8 @@ from rtl.attention.queue import Queue
 from rtl.attention.row_vectors import RowVectorCounter
 from rtl.attention.value_accumulator import sums_read
 from rtl.contract.design_params import DesignParams
-from rtl.contract.number_formats import SEGMENT_BYTES, bits_for
+from rtl.contract.number_formats import SEGMENT_BYTES, bits_for, round_up
 from rtl.streams import shapes
-
-TILES_AHEAD = 4
 
 
 class Merge(wiring.Component):
@@ -39,14 +37,18 @@ class Merge(wiring.Component):
     words  (out) : of a last tile, for each row-vector: its head's words; see ``AttentionWords``.
     tile_done (out) : pulse: a tile's sums are merged. done (out): pulse: a command's last word is delivered.
 
-    Timing: ``merge_cycles(row-vectors seen, head_dim)`` a tile, and up to DRAIN_CYCLES for the pipeline to empty: the
-    next tile reads what this one has written.
+    Timing: ``interval_cycles`` a tile; the next tile reads what this one has written, so that the pipeline empties.
     """
-
-    DRAIN_CYCLES = 32
 
     def __init__(self, params: DesignParams, kernels: Mapping[str, Any]):
         self.params, self.kernels = params, kernels
+        # what rides along to the other side of the kernel
+        self._tag_layout = data.StructLayout({
+            "address": bits_for(params.max_row_vectors * tile_shapes.dim_groups(params) - 1), "leaves": 1, "started": 1,
+            "inverse": 32})
+        self._kernel = kernels["merge_output"].pipeline(
+            lanes=params.segments, ii=1, tag_bits=self._tag_layout.size)
+        self._factors = MergeFactors(params, kernels)
         super().__init__({
             "tile": In(stream.Signature(tile_shapes.tile(params))),
             "states": In(stream.Signature(tile_shapes.ROW_STATE)),
@@ -58,9 +60,11 @@ class Merge(wiring.Component):
             "done": Out(1),
         })
 
-    @staticmethod
-    def merge_cycles(params: DesignParams, row_vectors: int, head_dim: int) -> int:
-        return row_vectors * -(-head_dim // SEGMENT_BYTES) * SEGMENT_BYTES // params.segments
+    def interval_cycles(self, row_vectors: int, head_dim: int) -> int:
+        """Cycles of a tile that is there, ``row_vectors`` of which see something, when nobody stalls."""
+        dim_groups = round_up(head_dim, SEGMENT_BYTES) // self.params.segments
+        return max(row_vectors * dim_groups + 3 + self._kernel.latency_cycles,
+                   self._factors.interval_cycles(row_vectors))
 
     def elaborate(self, platform):
         m = Module()
@@ -68,9 +72,9 @@ class Merge(wiring.Component):
         S, dim_groups = params.segments, tile_shapes.dim_groups(params)
         tile_layout = tile_shapes.tile(params)
 
-        m.submodules.factor_tiles = factor_tiles = Queue(tile_layout, TILES_AHEAD)
-        m.submodules.merge_tiles = merge_tiles = Queue(tile_layout, TILES_AHEAD)
-        m.submodules.word_tiles = word_tiles = Queue(tile_layout, TILES_AHEAD)
+        m.submodules.factor_tiles = factor_tiles = Queue(tile_layout, tile_shapes.TILES_AHEAD)
+        m.submodules.merge_tiles = merge_tiles = Queue(tile_layout, tile_shapes.TILES_AHEAD)
+        m.submodules.word_tiles = word_tiles = Queue(tile_layout, tile_shapes.TILES_AHEAD)
         queues = (factor_tiles, merge_tiles, word_tiles)
         taken = self.tile.valid & self.tile.ready
         m.d.comb += self.tile.ready.eq(Cat(queue.i.ready for queue in queues).all())
@@ -78,7 +82,7 @@ class Merge(wiring.Component):
             is_wanted = self.tile.p.last_tile if queue is word_tiles else 1
             m.d.comb += [queue.i.valid.eq(taken & is_wanted), queue.i.p.eq(self.tile.p)]
 
-        m.submodules.factors = factor_unit = MergeFactors(params, self.kernels)
+        m.submodules.factors = factor_unit = self._factors
         wiring.connect(m, factor_tiles.o, factor_unit.tile)
         wiring.connect(m, factor_unit.states, wiring.flipped(self.states))
         m.submodules.words = words = AttentionWords(params, self.kernels)
@@ -89,10 +93,8 @@ class Merge(wiring.Component):
         memory = Memory(shape=data.ArrayLayout(32, S), depth=params.max_row_vectors * dim_groups, init=[])
         m.submodules.output_memory = memory
         read, write = memory.read_port(), memory.write_port()
-        address_bits = bits_for(params.max_row_vectors * dim_groups - 1)
-        tag_layout = data.StructLayout({"address": address_bits, "leaves": 1, "started": 1, "inverse": 32})
-        m.submodules.merge_output = kernel = self.kernels["merge_output"].pipeline(
-            lanes=S, ii=1, tag_bits=tag_layout.size)
+        tag_layout = self._tag_layout
+        m.submodules.merge_output = kernel = self._kernel
 
         # stage 0: which word
         tile, factor = merge_tiles.o.p, factor_unit.factors.p
@@ -117,7 +119,7 @@ class Merge(wiring.Component):
             place.step(m, tile.row_vectors, tile.queries_per_kv)
 
         # stages 1 and 2: the memories' data
-        step_layout = data.StructLayout({"factors": FACTORS, "address": address_bits, "leaves": 1})
+        step_layout = data.StructLayout({"factors": FACTORS, "address": tag_layout["address"].shape, "leaves": 1})
         step_1, step_2 = Signal(step_layout), Signal(step_layout)
         valid_1, valid_2 = Signal(), Signal()
         running = Signal(data.ArrayLayout(32, S))

@@ -37,16 +37,22 @@ class MergeFactors(wiring.Component):
     states  (in)  : m, l, c of each row-vector of each tile.
     factors (out) : one for each state. Two tiles' fit, so that a tile's states never wait for its own sums.
 
-    Timing: a row-vector a cycle; a tile begins when the one before is through, unless it is a first tile.
+    Timing: ``interval_cycles``: a row-vector a cycle; the next tile begins when this one is through, unless it is a
+    first tile.
     """
 
     def __init__(self, params: DesignParams, kernels: Mapping[str, Any]):
         self.params, self.kernels = params, kernels
+        self._kernel = kernels["merge_factors"].pipeline(lanes=1, ii=1, tag_bits=0)
         super().__init__({
             "tile": In(stream.Signature(tile_shapes.tile(params))),
             "states": In(stream.Signature(tile_shapes.ROW_STATE)),
             "factors": Out(stream.Signature(FACTORS)),
         })
+
+    def interval_cycles(self, row_vectors: int) -> int:
+        """Cycles from a tile to the next one of the same group and KV head."""
+        return row_vectors + self._kernel.latency_cycles
 
     def elaborate(self, platform):
         m = Module()
@@ -54,7 +60,7 @@ class MergeFactors(wiring.Component):
         running = data.StructLayout({"maximum": 32, "total": 32, "started": 1})
         m.submodules.running = memory = Memory(shape=running, depth=count, init=[])
         read, write = memory.read_port(domain="comb"), memory.write_port()
-        m.submodules.merge = kernel = self.kernels["merge_factors"].pipeline(lanes=1, ii=1, tag_bits=0)
+        m.submodules.merge = kernel = self._kernel
         context_layout = data.StructLayout({
             "index": range(count), "first_tile": 1, "seen": 1, "started": 1, "total": 32})
         m.submodules.merge_contexts = contexts = Queue(context_layout, IN_FLIGHT)

@@ -17,7 +17,6 @@ from rtl.streams import shapes
 
 CYCLES_PER_RESULT = 4
 """Cycles in which all A lanes of a result go to memory; a beat of the array lasts head_dim/16 cycles a turn."""
-TILES_AHEAD = 4
 
 
 class Scores(wiring.Component):
@@ -74,7 +73,7 @@ class Scores(wiring.Component):
 
         # every part of the block walks the tiles at its own pace
         parts = ("scale", "fill", "query", "read")
-        queues = {part: Queue(tile_layout, TILES_AHEAD) for part in parts}
+        queues = {part: Queue(tile_layout, tile_shapes.TILES_AHEAD) for part in parts}
         for part, queue in queues.items():
             m.submodules[f"{part}_tiles"] = queue
         m.d.comb += self.tile.ready.eq(Cat(queue.i.ready for queue in queues.values()).all())
@@ -164,7 +163,7 @@ class Scores(wiring.Component):
         m.submodules.query_scale = factor_kernel
         m.submodules.query_scales = ready_scales = Queue(32, 4)
         place = RowVectorCounter("query", params, params.row_vectors)
-        waiting = Signal(range(TILES_AHEAD + 1))  # tiles begun whose scales are not all read
+        waiting = Signal(range(tile_shapes.TILES_AHEAD + 1))  # tiles begun whose scales are not all read
         addressed = Signal()  # the address stands since a cycle
         done = Signal()
         m.d.sync += waiting.eq(waiting + begun - (done & place.is_last(tile.p.row_vectors)))

@@ -36,7 +36,7 @@ class SoftmaxPath(wiring.Component):
 
     Streams and ports (payloads: tile_shapes)
     -----------------------------------------
-    tile   (in)  : every tile, newest first within a (group, KV head); ahead of its scores. At most ``TILES_AHEAD``
+    tile   (in)  : every tile, newest first within a (group, KV head); ahead of its scores. At most TILES_AHEAD
                    tiles are taken before the first of them is merged.
     scales (in)  : σK, σV of the tile's position groups, rising; two tiles fit.
     scores (in)  : for each position group rising, for each turn rising; two tiles fit.
@@ -52,10 +52,9 @@ class SoftmaxPath(wiring.Component):
     Number formats: contract; maxima in IEEE order, −0 < +0, a NaN above all.
     """
 
-    TILES_AHEAD = 4
-
     def __init__(self, params: DesignParams, kernels: Mapping[str, Any]):
         self.params, self.kernels = params, kernels
+        self._merge = Merge(params, kernels)
         super().__init__({
             "tile": In(stream.Signature(tile_shapes.tile(params))),
             "pass_state": In(shapes.pass_state(params)),
@@ -72,28 +71,29 @@ class SoftmaxPath(wiring.Component):
             "done": Out(1),
         })
 
-    @classmethod
-    def interval_cycles(cls, params: DesignParams, row_vectors: int, groups: int, head_dim: int) -> int:
-        """Cycles between tiles in steady state: those of the slowest stage.
+    def interval_cycles(self, row_vectors: int, groups: int, head_dim: int) -> int:
+        """Cycles between tiles in steady state, those of the slowest part, when nobody stalls.
 
         Parameters
         ----------
-        row_vectors : of a tile.
+        row_vectors : of a tile, all of which see something.
         groups      : its position groups.
         """
-        A, S = params.row_vectors, params.segments
+        A, S = self.params.row_vectors, self.params.segments
         blocks = -(-groups * S // SEGMENT_BYTES)
-        turns = [A] * (row_vectors // A) + ([row_vectors % A] if row_vectors % A else [])
-        return max(groups * sum(Scores.fill_cycles(params, lanes) for lanes in turns),
-                   row_vectors * max(groups, 2 * blocks),
-                   Merge.merge_cycles(params, row_vectors, head_dim) + Merge.DRAIN_CYCLES)
+        turns = [A] * (row_vectors // A) + [row_vectors % A]
+        fill = groups * sum(Scores.fill_cycles(self.params, lanes) for lanes in turns)
+        softmax = row_vectors * max(groups, 2 * blocks)
+        sums = ValueAccumulator.interval_cycles(self.params, row_vectors, blocks, head_dim)
+        refill = -(-(fill + row_vectors * groups + 1) // 2)  # of two score buffers: one tile comes in, then it is read
+        return max(refill, fill, softmax, sums, self._merge.interval_cycles(row_vectors, head_dim))
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.scores = scores = Scores(self.params, self.kernels)
         m.submodules.softmax = softmax = Softmax(self.params, self.kernels)
         m.submodules.sums = sums = ValueAccumulator(self.params)
-        m.submodules.merge = merge = Merge(self.params, self.kernels)
+        m.submodules.merge = merge = self._merge
 
         taken = self.tile.valid & self.tile.ready
         m.d.comb += [

@@ -13,6 +13,8 @@ from rtl.contract.design_params import DesignParams
 from rtl.contract.number_formats import SEGMENT_BYTES, TILE_POSITIONS, WEIGHT_MAX, bits_for
 from rtl.streams.shapes import row_bits
 
+TILES_AHEAD = 8
+"""Tiles that are announced and not yet merged, at most."""
 TURN_BITS = 6
 HEAD_BITS = 8
 BLOCK_BITS = bits_for(TILE_POSITIONS // SEGMENT_BYTES - 1)

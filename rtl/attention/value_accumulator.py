@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.attention import tile_shapes
 from rtl.contract.design_params import DesignParams
-from rtl.contract.number_formats import SEGMENT_BYTES, WEIGHT_HALF_BITS, WEIGHT_MAX, bits_for
+from rtl.contract.number_formats import SEGMENT_BYTES, WEIGHT_HALF_BITS, WEIGHT_MAX, bits_for, round_up
 
 
 class ValueAccumulator(wiring.Component):
@@ -27,7 +27,7 @@ class ValueAccumulator(wiring.Component):
     filled (out)    : the oldest tile is complete and may be read.
     release (in)    : pulse: the oldest tile is no longer needed; not before the last word read stands in ``data``.
 
-    Timing: a transfer a cycle (every other cycle where a block has only one transfer).
+    Timing: ``interval_cycles``: a transfer a cycle (two where a block has only one), and one behind a tile's last.
     Number format: exact; a lane pair that nothing was written for holds nonsense.
     """
 
@@ -41,6 +41,13 @@ class ValueAccumulator(wiring.Component):
             "filled": Out(1),
             "release": In(1),
         })
+
+    @staticmethod
+    def interval_cycles(params: DesignParams, row_vectors: int, blocks: int, head_dim: int) -> int:
+        """Cycles in which a tile comes in when nobody stalls."""
+        turns = -(-2 * row_vectors // params.row_vectors)
+        transfers = turns * round_up(head_dim, SEGMENT_BYTES) // params.segments
+        return blocks * transfers * (2 if transfers == 1 else 1) + (transfers > 1)
 
     def elaborate(self, platform):
         m = Module()

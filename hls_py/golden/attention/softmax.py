@@ -79,15 +79,15 @@ def tile_softmax(dots: Integers, visible: Mask, query_scales: Float32Array, key_
     key_scales, value_scales : [T].
     """
     scores = score(np.asarray(dots), query_scales[:, None], key_scales[None, :])
-    maximum = _largest(scores, visible)
+    maximum = largest_visible(scores, visible)
     exponentials, weights = softmax_weight(scores, maximum[:, None], value_scales[None, :])
-    scale, inverse = weight_scale(_largest(weights, visible))
+    scale, inverse = weight_scale(largest_visible(weights, visible))
     quantised = np.where(visible, weight_quantise(weights, inverse[:, None]), 0)
     total = np.where(visible, exponentials, 0).sum(axis=1, dtype=np.int64)
     return TileSoftmax(maximum, total, scale, visible.any(axis=1), quantised.astype(np.int64))
 
 
-def _largest(values: Float32Array, visible: Mask) -> Float32Array:
+def largest_visible(values: Float32Array, visible: Mask) -> Float32Array:
     """Largest visible value of each row in IEEE order (−0 < +0, NaN above all); +0 where nothing is visible."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     keys = np.where(bits >> 31 == 1, ~bits, bits | np.uint32(1 << 31))
