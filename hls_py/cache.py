@@ -20,6 +20,7 @@ from hls_py.boards import Board
 from hls_py.emit.verilator import locked
 from hls_py.errors import TellmeError
 from hls_py.output_folder import replace_folder, write_atomically
+from hls_py.progress import Progress
 from rtl.contract.design_params import DesignParams
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,14 +31,11 @@ PACKING_SOURCES = ("rtl/contract", "hls_py/model_import", "hls_py/packing", "hls
 WHOLE_FILE_BYTES = 64 << 20
 """Model files up to this size are hashed whole; of larger ones size, time and the head count."""
 
-Report = Callable[[str], None]
-
-
 class Cache:
-    """``report`` is told, in a few words, what has to be made; ``progress``: show bars for long work."""
+    """Tells ``progress`` what has to be made."""
 
-    def __init__(self, folder: Path, report: Report, progress: bool = False):
-        self.folder, self.report, self.progress = folder, report, progress
+    def __init__(self, folder: Path, progress: Progress):
+        self.folder, self.progress = folder, progress
 
     def design(self, params: DesignParams) -> Path:
         """Folder with the design's Verilog."""
@@ -54,9 +52,11 @@ class Cache:
         from hls_py.emit.simulator.build import LIBRARY_FILE, cached_simulator, simulator_key
         sources = design_folder.simulator_sources(design)
         folder = self.folder / "simulators"
-        if not (folder / simulator_key(params, sources) / LIBRARY_FILE).exists():
-            self.report("compiling the simulator (Verilator and g++; a few minutes the first time)")
-        return cached_simulator(params, sources, folder)
+        library = folder / simulator_key(params, sources) / LIBRARY_FILE
+        if library.exists():
+            return library
+        with self.progress.during("compiling the simulator (Verilator and g++)"):
+            return cached_simulator(params, sources, folder)
 
     def board(self, board: Board) -> Path:
         """board.json of ``board``."""
@@ -75,12 +75,12 @@ class Cache:
         return target
 
     def _write_design(self, params: DesignParams, target: Path) -> None:
-        self.report("generating the Verilog")
-        replace_folder(target, lambda folder: design_folder.write_design(params, folder), ())
+        with self.progress.during("generating the Verilog"):
+            replace_folder(target, lambda folder: design_folder.write_design(params, folder), ())
 
     def _write_image(self, params: DesignParams, model: Path, target: Path) -> None:
-        self.report(f"packing {model}")
-        design_folder.write_image(params, model, target, progress=self.progress)
+        self.progress(f"packing {model}")
+        design_folder.write_image(params, model, target, progress=self.progress.bars)
 
 
 def model_key(folder: Path) -> str:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
 from typing import NoReturn
 
-from hls_py.commands import generate, pack, prepare, simulator
 from hls_py.errors import TellmeError
+from hls_py.progress import PROGRAM
 
-PROGRAM = "tellme-hls"
-COMMANDS = {"generate": generate, "pack": pack, "simulator": simulator, "prepare": prepare}
+COMMANDS = {
+    "generate": "write the Verilog of the design for a board, and a model's program and weight image for it",
+    "pack": "write a model's program and weight image for a design that exists",
+    "simulator": "compile a generated design with Verilator into libtellme_sim.so",
+    "prepare": "make or find the image (and simulator) of a model on a board; prints their paths as one line of JSON",
+    "verify": "compare golden with transformers on a text",
+}
+"""Each is a module of hls_py.commands, imported when it is asked for: some need packages that take their time."""
+
 INTERRUPTED = 130
 
 
@@ -22,19 +31,29 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser, with the arguments of the command that ``argv`` names."""
     top = _Parser(prog=PROGRAM, description=__doc__.split(": ", 1)[1] if __doc__ else None)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    for name, module in COMMANDS.items():
-        module.add_arguments(commands.add_parser(name, help=module.HELP, description=module.__doc__))
+    for name, summary in COMMANDS.items():
+        of_command = commands.add_parser(name, help=summary)
+        if name in argv:
+            module = _module(name)
+            of_command.description = module.__doc__
+            module.add_arguments(of_command)
     return top
+
+
+def _module(command: str) -> ModuleType:
+    return import_module(f"hls_py.commands.{command}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 1 after one line on stderr, 2 for wrong arguments, 130 when interrupted."""
-    arguments = parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    arguments = parser(given).parse_args(given)
     try:
-        COMMANDS[arguments.command].run(arguments)
+        _module(arguments.command).run(arguments)
     except TellmeError as error:
         return _fail(str(error))
     except OSError as error:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 from hls_py.boards import DEFAULT_BOARD, Board, board_names, load_board
 from hls_py.errors import TellmeError
+from hls_py.progress import Progress  # noqa: F401  (every command's)
 
 
 def add_board(parser: argparse.ArgumentParser) -> None:
@@ -39,15 +39,3 @@ def _override(text: str) -> tuple[str, Any]:
     if value.isdecimal():
         return name, int(value)
     return name, value.split(",") if name == "activations" else value
-
-
-class Progress:
-    """Tells on stderr what is being done."""
-
-    def __init__(self, quiet: bool):
-        self.quiet = quiet
-        self.bars = not quiet and sys.stderr.isatty()
-
-    def __call__(self, text: str) -> None:
-        if not self.quiet:
-            print(f"tellme-hls: {text}", file=sys.stderr, flush=True)

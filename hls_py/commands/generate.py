@@ -10,8 +10,6 @@ from hls_py.boards import BOARD_FILE
 from hls_py.commands.common import Progress, add_board, add_model, add_quiet, board_of
 from hls_py.output_folder import replace_folder
 
-HELP = "write the Verilog of the design for a board, and a model's program and weight image for it"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_board(parser)
@@ -26,8 +24,8 @@ def run(arguments: argparse.Namespace) -> None:
     def fill(folder: Path) -> None:
         report(f"packing {arguments.model}")
         design_folder.write_image(board.params, arguments.model, folder, progress=report.bars)
-        report("generating the Verilog")
-        design_folder.write_design(board.params, folder)
+        with report.during("generating the Verilog"):
+            design_folder.write_design(board.params, folder)
         design_folder.write_board(board, folder)
 
     replace_folder(arguments.output, fill, design_folder.ALL_FILES)

@@ -11,8 +11,6 @@ from hls_py import design_folder
 from hls_py.commands.common import Progress, add_model, add_quiet
 from hls_py.output_folder import replace_folder
 
-HELP = "write a model's program and weight image for a design that exists"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("design", type=Path, metavar="DESIGN", help="folder that `generate` wrote")

@@ -10,7 +10,6 @@ from hls_py.cache import Cache
 from hls_py.commands.common import Progress, add_board, add_model, add_quiet, board_of
 from hls_py.emit.verilator import build_root
 
-HELP = "make or find the image (and simulator) of a model on a board; prints their paths as one line of JSON"
 DEVICES = ("verilator", "golden")
 
 
@@ -29,8 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     board = board_of(arguments)
-    report = Progress(arguments.quiet)
-    cache = Cache((arguments.cache or build_root()).resolve(), report, report.bars)
+    cache = Cache((arguments.cache or build_root()).resolve(), Progress(arguments.quiet))
     found: dict[str, Path | None] = {"image": cache.image(board.params, arguments.model), "board": cache.board(board),
                                      "design": None, "simulator": None}
     if arguments.device == "verilator":

@@ -13,8 +13,6 @@ from hls_py.cache import Cache
 from hls_py.commands.common import Progress, add_quiet
 from hls_py.emit.verilator import build_root
 
-HELP = "compile a generated design with Verilator into libtellme_sim.so"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("design", type=Path, metavar="DESIGN",

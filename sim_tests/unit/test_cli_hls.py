@@ -351,8 +351,8 @@ def test_a_prepared_model_is_found_in_a_moment(capsys, tmp_path, model):
 
 def test_simulator_is_built_into_the_design(capsys, tmp_path):
     """With the copy machine in place of the accelerator; prepare finds the same library."""
-    from hls_py.emit.simulator.library import SimulatorLibrary
     from rtl.contract.register_map import IDENTITY
+    from sim_tests.harness.simulator_library import SimulatorLibrary
     from sim_tests.unit.copy_machine import copy_machine_design, copy_machine_library
     params = DesignParams()
     cached = copy_machine_library(params).parents[1]

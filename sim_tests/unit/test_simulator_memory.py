@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from hls_py.emit.simulator.library import SimulatorLibrary
 from rtl.contract import register_map
 from rtl.contract.design_params import DesignParams
+from sim_tests.harness.simulator_library import SimulatorLibrary
 from sim_tests.unit.copy_machine import DEFECTS, copy_machine_library
 
 SIZE = 1 << 20
