@@ -1,5 +1,7 @@
 """The int8 array: a beat of S segments against A row-vectors, for QKᵀ, P·V and the output head."""
 
+from itertools import pairwise
+
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -68,7 +70,8 @@ class DotEngine(wiring.Component):
             self.beats.ready.eq(is_last_turn & (~beat.last | (free != 0))),
         ]
         with m.If(issue):
-            m.d.sync += [turn.eq(Mux(is_last_turn, 0, turn + 1)), offset.eq(Mux(is_last_turn, 0, offset + beat.turn_stride))]
+            m.d.sync += [turn.eq(Mux(is_last_turn, 0, turn + 1)),
+                         offset.eq(Mux(is_last_turn, 0, offset + beat.turn_stride))]
         m.d.sync += free.eq(free + taken - (issue & beat.last))
 
         # What travels with a turn to the accumulators.
@@ -80,7 +83,7 @@ class DotEngine(wiring.Component):
         with m.If(issue):
             m.d.sync += [segments.eq(beat.data), steps[0].turn.eq(turn), steps[0].first.eq(beat.first),
                          steps[0].last.eq(beat.last), steps[0].tag.eq(beat.tag)]
-        m.d.sync += [after.eq(before) for before, after in zip(steps, steps[1:])]
+        m.d.sync += [after.eq(before) for before, after in pairwise(steps)]
         done = steps[-1]
         m.d.comb += put.eq(valid[-1] & done.last)
 

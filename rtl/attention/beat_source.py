@@ -1,0 +1,113 @@
+"""Beats for the int8 array: from memory and from the newest tokens, phase by phase."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from rtl.attention import kv_shapes
+from rtl.attention.phase_sequencer import PhaseSequencer, beat_item
+from rtl.contract.design_params import DesignParams
+from rtl.contract.number_formats import SEGMENT_BYTES
+from rtl.streams import shapes
+
+
+class BeatSource(wiring.Component):
+    """Turns phases (see PhaseSequencer) into dot_beats: a byte whose position is below ``past`` comes from memory, any other
+    from the newest K or V.
+
+    Streams and ports
+    -----------------
+    phases, geometry, loaded, weights_ready (in), tiles, scale_tiles, value_phases (out) : of the PhaseSequencer.
+    kv_data (in)      : header and K beats, or V beats, of the phases in order, where memory holds any position of them.
+    header (out)      : the headers' beats.
+    release (out)     : pulses when a (group, KV head)'s last K phase is through.
+    weights_free (out): a token when a V phase is through.
+    read (out)        : kv_shapes.newest_read; with ``read_held`` the data of the last read is needed for longer.
+    beats (out)       : shapes.dot_beat.
+    waits_for_memory (out) : the next beat lacks only its bytes from memory.
+
+    Timing: a beat a cycle, the first one ``latency_cycles`` after its phase came.
+    """
+
+    latency_cycles = 4
+
+    def __init__(self, params: DesignParams):
+        self.params = params
+        phase = kv_shapes.phase(params)
+        super().__init__({
+            "phases": In(stream.Signature(phase)), "geometry": In(kv_shapes.geometry(params)),
+            "loaded": In(stream.Signature(kv_shapes.LOADED)), "release": Out(1),
+            "weights_ready": In(stream.Signature(1)), "weights_free": Out(stream.Signature(1)),
+            "tiles": Out(stream.Signature(phase)), "scale_tiles": Out(stream.Signature(phase)),
+            "value_phases": Out(stream.Signature(kv_shapes.TURN_BITS)),
+            "kv_data": In(stream.Signature(8 * params.beat_bytes)),
+            "header": Out(stream.Signature(8 * params.beat_bytes)),
+            "read": Out(kv_shapes.newest_read(params)), "read_held": Out(1),
+            "beats": Out(stream.Signature(shapes.dot_beat(params))),
+            "waits_for_memory": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.sequencer = sequencer = PhaseSequencer(self.params)
+        for name in ("phases", "loaded", "weights_ready", "tiles", "scale_tiles", "value_phases"):
+            wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(sequencer, name))
+        m.d.comb += sequencer.geometry.eq(self.geometry)
+
+        # Stage by stage: read the newest bytes; turn them; merge with those from memory and offer.
+        first, second = Signal(beat_item(self.params)), Signal(beat_item(self.params))
+        first_valid, second_valid, sent = Signal(), Signal(), Signal()
+        item, newest = sequencer.items.p, Signal(8 * self.params.beat_bytes)
+        advance_second = ~second_valid | sent
+        advance_first = ~first_valid | advance_second
+        m.d.comb += [
+            sequencer.items.ready.eq(advance_first),
+            self.read.enable.eq(sequencer.items.valid & advance_first & ~item.is_header & _needs_newest(self.params, item)),
+            self.read.is_value.eq(item.is_value),
+            *(getattr(self.read, name).eq(item[name]) for name in ("row", "word", "part")),
+            self.read_held.eq(first_valid & ~advance_second & ~first.is_header),
+        ]
+        with m.If(advance_first):
+            m.d.sync += [first_valid.eq(sequencer.items.valid), first.eq(item)]
+        with m.If(advance_second):
+            m.d.sync += [second_valid.eq(first_valid), second.eq(first)]
+            with m.If(first_valid & ~first.is_header & _needs_newest(self.params, first)):
+                m.d.sync += newest.eq(self.read.data)
+
+        needs_memory = second.past != 0
+        m.d.comb += [
+            self.header.p.eq(self.kv_data.p),
+            self.header.valid.eq(second_valid & second.is_header & self.kv_data.valid),
+            self.beats.p.data.eq(_merge(m, self.params, second, self.kv_data.p, newest)),
+            *(self.beats.p[name].eq(second[name]) for name in ("operand", "turns", "turn_stride", "first", "last", "tag")),
+            self.beats.valid.eq(second_valid & ~second.is_header & (~needs_memory | self.kv_data.valid)),
+            self.kv_data.ready.eq(second_valid & Mux(second.is_header, self.header.ready,
+                                                     needs_memory & self.beats.ready)),
+            sent.eq((self.beats.valid & self.beats.ready) | (self.header.valid & self.header.ready)),
+            self.waits_for_memory.eq(second_valid & (second.is_header | needs_memory) & ~self.kv_data.valid),
+            self.release.eq(sent & second.ends_queries),
+        ]
+
+        tokens = Signal(2)
+        m.d.comb += self.weights_free.valid.eq(tokens != 0)
+        m.d.sync += tokens.eq(tokens + (sent & second.ends_weights) - (self.weights_free.valid & self.weights_free.ready))
+        return m
+
+
+def _needs_newest(params: DesignParams, item) -> Value:
+    return item.past != Mux(item.is_value, SEGMENT_BYTES, params.segments)
+
+
+def _merge(m: Module, params: DesignParams, item, memory: Value, newest: Value) -> Signal:
+    """Bytes of the item's first ``past`` positions from memory, the others from ``newest``."""
+    from_memory = Signal(SEGMENT_BYTES)  # bit n: byte n of a segment (V) or segment n (K)
+    merged = Signal(8 * params.beat_bytes)
+    m.d.comb += from_memory.eq(Cat(item.past > n for n in range(SEGMENT_BYTES)))
+    for s in range(params.segments):
+        chosen = Signal(SEGMENT_BYTES, name=f"from_memory_{s}")
+        m.d.comb += chosen.eq(Mux(item.is_value, from_memory, from_memory[s].replicate(SEGMENT_BYTES)))
+        for n in range(SEGMENT_BYTES):
+            byte = s * SEGMENT_BYTES + n
+            m.d.comb += merged.word_select(byte, 8).eq(
+                Mux(chosen[n], memory.word_select(byte, 8), newest.word_select(byte, 8)))
+    return merged
