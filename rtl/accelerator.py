@@ -9,7 +9,7 @@ from rtl.contract import register_map
 from rtl.contract.command_words import Unit
 from rtl.contract.design_params import DesignParams
 from rtl.contract.register_map import Counter, ErrorCause
-from rtl.control.control import UNIT_DOMAIN, Control
+from rtl.control.control import UNIT_DOMAIN, Control, add_unit_domain
 from rtl.head.head import Head
 from rtl.int8_dot.dot_engine import DotEngine
 from rtl.memory_ports import axi4
@@ -58,6 +58,7 @@ class Accelerator(wiring.Component):
         self.add = DomainRenamer(UNIT_DOMAIN)
         control = Control(p, errors=2 + 2 * p.ports)
         m.submodules.control = control
+        add_unit_domain(m, control.unit_reset)
         m.d.comb += self.interrupt.eq(control.interrupt)
         _connect_lite(m, self, control.bus)
 

@@ -1,4 +1,7 @@
-"""logits: teacher-forced logits of every position of a token file, as float32 [n, vocabulary]."""
+"""logits: teacher-forced logits of every position of a token file, as float32 [n, vocabulary].
+
+Token ids [sequences, n] give [sequences, n, vocabulary], each sequence by itself.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ HELP = "teacher-forced logits of a token file"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
-    parser.add_argument("--tokens", type=Path, required=True, metavar="FILE", help="token ids, one-dimensional .npy of integers")
+    parser.add_argument("--tokens", type=Path, required=True, metavar="FILE", help="token ids: .npy of integers, [n] or [sequences, n]")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write the .npy")
     parser.add_argument("--rows-per-pass", type=int, metavar="R", help="rows of the prompt a pass (default: as many as fit)")
 
@@ -29,27 +32,31 @@ def run(arguments: argparse.Namespace) -> None:
     tokens = read_tokens(arguments.tokens)
     accelerator = open_accelerator(target_of(arguments))
     pool = SequencePool(accelerator)
-    sequence = pool.open()
-    rows = arguments.rows_per_pass or accelerator.max_rows
-    pool.check(sequence, tokens, rows)
-    parts = []
-    with tqdm(total=len(tokens), unit="token", disable=arguments.quiet or None) as bar:
-        for first in range(0, len(tokens), rows):
-            parts += pool.feed(sequence, tokens[first:first + rows], every=RowFlag.LOGITS, rows_per_pass=rows)
-            bar.update(min(rows, len(tokens) - first))
+    rows = accelerator.max_rows if arguments.rows_per_pass is None else arguments.rows_per_pass
+    logits = []
+    with tqdm(total=tokens.size, unit="token", disable=arguments.quiet or None) as bar:
+        for ids in np.atleast_2d(tokens).tolist():
+            sequence = pool.open()
+            pool.check(sequence, ids, rows)
+            parts = []
+            for first in range(0, len(ids), rows):
+                parts += pool.feed(sequence, ids[first:first + rows], every=RowFlag.LOGITS, rows_per_pass=rows)
+                bar.update(min(rows, len(ids) - first))
+            pool.close(sequence)
+            logits.append(logits_of(parts))
     partial = arguments.output.with_name(arguments.output.name + ".partial.npy")
-    np.save(partial, logits_of(parts))
+    np.save(partial, logits[0] if tokens.ndim == 1 else np.stack(logits))
     os.replace(partial, arguments.output)
 
 
-def read_tokens(path: Path) -> list[int]:
-    """Raises :class:`HostError` for what is no one-dimensional array of integers."""
+def read_tokens(path: Path) -> np.ndarray:
+    """Raises :class:`HostError` for what is no array of integers of one or two dimensions."""
     try:
         tokens = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise HostError(f"{path} does not exist; give a .npy file of token ids") from None
     except (OSError, ValueError, EOFError) as error:
         raise HostError(f"{path} can't be read as .npy: {error}") from None
-    if not isinstance(tokens, np.ndarray) or tokens.ndim != 1 or tokens.dtype.kind not in "iu" or not len(tokens):
-        raise HostError(f"{path} must hold a one-dimensional array of at least one integer")
-    return [int(t) for t in tokens]
+    if not isinstance(tokens, np.ndarray) or tokens.ndim not in (1, 2) or tokens.dtype.kind not in "iu" or not tokens.size:
+        raise HostError(f"{path} must hold integers, [n] or [sequences, n], at least one")
+    return tokens

@@ -18,7 +18,13 @@ from rtl.memory_ports.axi4 import lite_signature
 from rtl.streams import shapes
 
 UNIT_DOMAIN = "unit"
-"""Clock domain of everything that a stop resets: the clock is ``sync``'s, the reset is ``sync``'s or a stop's."""
+"""Clock domain of everything that a stop resets; see ``add_unit_domain``."""
+
+
+def add_unit_domain(m: Module, unit_reset) -> None:
+    """Give ``m`` the domain UNIT_DOMAIN: the clock is ``sync``'s, the reset is ``sync``'s or ``unit_reset``."""
+    m.domains += ClockDomain(UNIT_DOMAIN, local=True)
+    m.d.comb += [ClockSignal(UNIT_DOMAIN).eq(ClockSignal()), ResetSignal(UNIT_DOMAIN).eq(ResetSignal() | unit_reset)]
 
 
 class Control(wiring.Component):
@@ -35,8 +41,8 @@ class Control(wiring.Component):
     stop, settled, unit_reset : memory is told to stop, says that nothing is owed; then the units are reset.
     memory_quiet : every write is acknowledged.
 
-    ``unit_reset`` must reset everything outside that runs a pass (the domain UNIT_DOMAIN of the accelerator); loader, sequencer
-    and queues in here are part of it.
+    ``unit_reset`` must reset everything that runs a pass: whoever instantiates this gives the module the domain UNIT_DOMAIN
+    (``add_unit_domain``), which loader, sequencer and queues in here are part of.
     """
 
     def __init__(self, params: DesignParams, errors: int):
@@ -62,9 +68,6 @@ class Control(wiring.Component):
         m.submodules.supervisor = supervisor = Supervisor(self.params, self.error_count + 3)
         m.submodules.counters = counters = Counters()
 
-        m.domains += ClockDomain(UNIT_DOMAIN, local=True)
-        m.d.comb += [ClockSignal(UNIT_DOMAIN).eq(ClockSignal()),
-                     ResetSignal(UNIT_DOMAIN).eq(ResetSignal() | supervisor.unit_reset)]
         in_unit = DomainRenamer(UNIT_DOMAIN)
         loader, sequencer = PassLoader(self.params), Sequencer(self.params)
         semaphores = Semaphores(len(Unit))

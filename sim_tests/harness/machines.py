@@ -6,10 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from hls_py.boards import Board
+from hls_py.cache import Cache
+from hls_py.emit.verilator import build_root
 from hls_py.model_import.model import Model
 from hls_py.packing.image import pack
 from host.accelerator import Accelerator
+from host.board import read_board
 from host.devices.golden import GoldenDevice
+from host.devices.verilator import VerilatorDevice
 from host.sequences import Sequence, SequencePool, logits_of
 from rtl.contract.design_params import DesignParams
 from rtl.contract.pass_descriptor import RowFlag
@@ -30,10 +35,32 @@ def golden_machine(model: Path, params: DesignParams, folder: Path, memory_bytes
     return Accelerator(GoldenDevice(params, memory_bytes), folder)
 
 
+def simulated_machine(model: Path, board: Board, folder: Path, memory_bytes: int = 64 << 20) -> Accelerator:
+    """``model`` packed for ``board``'s design into ``folder`` and loaded to its RTL under Verilator (compiled once)."""
+    pack(Model(model), board.params, folder, progress=False)
+    return Accelerator(simulated_device(board, memory_bytes), folder)
+
+
+def simulated_device(board: Board, memory_bytes: int = 64 << 20) -> VerilatorDevice:
+    """The RTL of ``board``'s design, its memory as the board's default memory model."""
+    cache = Cache(build_root(), lambda text: None)
+    description = read_board(cache.board(board))
+    return VerilatorDevice(cache.simulator(board.params, cache.design(board.params)), description, memory_bytes)
+
+
+def check_rules(machine: Accelerator) -> None:
+    """The design broke no AXI rule and never left the memory."""
+    device = machine.device
+    assert isinstance(device, VerilatorDevice)
+    assert not device.violation
+    assert device.get(-1, "decode_errors") == 0
+
+
 def all_logits(machine: Accelerator, tokens: list[int], rows_per_pass: int | None = None) -> np.ndarray:
     """float32 [n, vocabulary]: teacher-forced logits of a new sequence."""
     pool = SequencePool(machine)
     return logits_of(pool.feed(pool.open(), tokens, every=RowFlag.LOGITS, rows_per_pass=rows_per_pass))
 
 
-__all__ = ["Sequence", "SequencePool", "all_logits", "golden_machine", "small_design"]
+__all__ = ["Sequence", "SequencePool", "all_logits", "check_rules", "golden_machine", "simulated_device",
+           "simulated_machine", "small_design"]

@@ -1,0 +1,1 @@
+"""The whole accelerator's RTL, under Verilator with the memory model, against golden."""
