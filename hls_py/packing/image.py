@@ -17,6 +17,7 @@ from hls_py.golden.ternary_matmul.encoding import encode_tile
 from hls_py.model_import.model import Layer, Model
 from hls_py.packing.matrices import arranged_gains, arranged_matrix, pad_to, quantise_head_rows
 from hls_py.packing.tables import write_tables
+from hls_py.schedule.check import check_program
 from hls_py.schedule.program import block_beats, compile_program
 from hls_py.schedule.shape import ModelShape
 from hls_py.schedule.stream_order import Codes, Gains, HeadRows, Matrix, Norm, head_records, layer_records
@@ -85,7 +86,10 @@ def _write(model: Model, shape: ModelShape, folder: Path, progress: bool) -> man
     with open(folder / manifest.TABLES_FILE, "wb") as file:
         write_tables(file, shape, model.embedding())
 
-    programs = [compile_program(shape, lambda layer, matrix: scales[layer, matrix], head) for head in (True, False)]
+    programs = []
+    for with_head in (True, False):
+        programs.append(compile_program(shape, lambda layer, matrix: scales[layer, matrix], with_head))
+        check_program(shape, programs[-1], with_head)
     (folder / manifest.PROGRAM_FILE).write_bytes(b"".join(programs))
     write_design(shape.params, folder)
     counts = [len(p) // COMMAND_BYTES for p in programs]

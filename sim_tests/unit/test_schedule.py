@@ -1,0 +1,87 @@
+"""Tiles, stream order and program: every output once, and no program that could wait for ever."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hls_py.errors import TellmeError
+from hls_py.model_import.config import parse_config
+from hls_py.schedule.check import check_program
+from hls_py.schedule.program import compile_program
+from hls_py.schedule.shape import ModelShape
+from hls_py.schedule.tiles import plan_tiles
+from rtl.contract import command_words as words
+from rtl.contract.command_words import Opcode
+from sim_tests.harness.machines import small_design
+from sim_tests.harness.models import TinyModel
+
+
+def shape_of(model: TinyModel, **design: object) -> ModelShape:
+    return ModelShape(parse_config(model.config()), small_design(**design), model.sub_norms, model.sub_norms)
+
+
+def program_of(shape: ModelShape, with_head: bool = True) -> bytes:
+    return compile_program(shape, lambda layer, matrix: 0.5, with_head)
+
+
+@given(outputs=st.integers(1, 5000), unit=st.sampled_from([8, 24, 96, 104]), steps=st.integers(64, 512))
+def test_tiles_cover_every_output_once(outputs: int, unit: int, steps: int):
+    outputs = -(-outputs // unit) * unit
+    params = small_design(tile_steps=steps, drain_steps=2 * steps, max_head_dim=64)
+    tiles = plan_tiles(outputs, unit, params)
+    assert [t.first for t in tiles] == [sum(t.outputs for t in tiles[:i]) for i in range(len(tiles))]
+    assert sum(t.outputs for t in tiles) == outputs
+    assert all(t.outputs % unit == 0 and t.steps == -(-t.outputs // params.outputs) <= steps for t in tiles)
+
+
+@settings(max_examples=60, deadline=None)
+@given(hidden=st.integers(8, 320), layers=st.integers(1, 3), kv_heads=st.integers(1, 3), per_kv=st.integers(1, 3),
+       pairs=st.integers(2, 50), ffn=st.integers(5, 500), sub_norms=st.booleans(), tied=st.booleans(),
+       with_head=st.booleans())
+def test_programs_of_any_model_end(hidden, layers, kv_heads, per_kv, pairs, ffn, sub_norms, tied, with_head):
+    model = TinyModel(hidden=hidden, layers=layers, heads=kv_heads * per_kv, kv_heads=kv_heads, head_dim=2 * pairs, ffn=ffn,
+                      sub_norms=sub_norms, tied=tied)
+    shape = shape_of(model, max_kv_width=3 * 112, max_inner=1024)
+    check_program(shape, program_of(shape, with_head), with_head)
+
+
+def _commands(program: bytes) -> list[bytes]:
+    size = words.COMMAND_BYTES
+    return [program[i:i + size] for i in range(0, len(program), size)]
+
+
+def test_a_lost_signal_is_refused():
+    shape = shape_of(TinyModel())
+    commands = _commands(program_of(shape))
+    gather = next(i for i, c in enumerate(commands) if words.decode(c)[0] is Opcode.GATHER)
+    fields = words.decode(commands[gather])[1]
+    commands[gather] = words.GATHER.pack(**{**fields, "signal": 0})
+    with pytest.raises(TellmeError, match=r"wait for ever at command 1 \(QUANTISE\)"):
+        check_program(shape, b"".join(commands), True)
+
+
+def test_a_ring_too_small_for_a_pair_is_refused():
+    shape = shape_of(TinyModel(hidden=64, ffn=384))
+    program = program_of(shape)
+    # As if the same program ran on a design whose ring holds one tile only.
+    smaller = replace(shape, params=shape.params)
+    object.__setattr__(smaller.params, "drain_steps", 100)
+    with pytest.raises(TellmeError, match="wait for ever"):
+        check_program(smaller, program, True)
+
+
+def test_leftovers_are_refused():
+    shape = shape_of(TinyModel())
+    with pytest.raises(TellmeError, match="leaves behind|stream holds|wait for ever"):
+        check_program(shape, program_of(shape, with_head=False), True)
+
+
+def test_a_model_that_does_not_fit_names_the_limit():
+    with pytest.raises(TellmeError, match="head_dim.*max_head_dim"):
+        program_of(shape_of(TinyModel(head_dim=130)))
+    with pytest.raises(TellmeError, match="activation"):
+        program_of(shape_of(TinyModel(activation="relu2"), activations=("silu",)))
