@@ -88,16 +88,15 @@ def groups_that_fit(params: DesignParams, tiles: list[Tile]) -> list[list[Tile]]
     return groups
 
 
-@pytest.mark.parametrize("stall", [0.0, 0.4])
 @pytest.mark.parametrize("name", DESIGNS)
-def test_sums(name: str, stall: float):
+def test_sums(name: str):
     params = design(name)
     rng = np.random.default_rng(bench_seed())
     for rows in sorted({1, params.rows, max(1, params.rows - 1)}):
         engine = Engine(params, rows)
         most = params.drain_steps // 3
         for number, tiles in enumerate(groups_that_fit(params, random_tiles(params, rows, 24, rng, max_steps=most))):
-            engine.run(tiles, stall, seed=bench_seed() + number)
+            engine.run(tiles, 0.4 * (number % 2), seed=bench_seed() + number)
             for tile, sums in zip(tiles, engine.drain(tiles)):
                 np.testing.assert_array_equal(sums[:rows], tile.sums(params))
         assert engine.sim.get("busy") == 0 and engine.sim.get("framing_error") == 0
