@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -135,7 +135,7 @@ class Merge(wiring.Component):
             advance.eq(~valid_2 | kernel.i.ready), kernel.i.valid.eq(valid_2),
             kernel.i.p.alpha.eq(step_2.factors.alpha), kernel.i.p.cb.eq(step_2.factors.cb),
             kernel.i.p.first.eq(step_2.factors.first), kernel.i.p.o.eq(running),
-            *(kernel.i.p.acc[s].eq(Mux(step_2.factors.seen, self.sums.data[s], 0)) for s in range(S)),
+            *(kernel.i.p.acc[s].eq(self.sums.data[s]) for s in range(S)),  # 0 if nothing is seen: so are the weights
             tag.address.eq(step_2.address), tag.leaves.eq(step_2.leaves), tag.started.eq(step_2.factors.started),
             tag.inverse.eq(step_2.factors.inverse), kernel.i.p.tag.eq(tag),
         ]
