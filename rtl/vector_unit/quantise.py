@@ -11,11 +11,17 @@ from rtl.contract.number_formats import SEGMENT_BYTES, bits_for
 from rtl.streams import shapes
 from rtl.vector_unit.kernel_ports import Kernels, assign
 from rtl.vector_unit.slice_assembler import SliceAssembler
-from rtl.vector_unit.statistics import FOLD
+from rtl.vector_unit.statistics import FOLD, Statistics
 from rtl.vector_unit.word_memory import Lookup, float_words
 
 FINALISE_II = 4
 """A row's scales are computed once; the kernel may share operators."""
+
+
+def word_tag(params: DesignParams) -> data.StructLayout:
+    """What the assembler must know of a word: of its slice, and whether it lies beyond the row."""
+    offset = bits_for(params.vector_lanes - 1)
+    return data.StructLayout({"offset": offset, "zero": 1, "first": 1, "last": 1, "final": 1})
 
 
 class Quantise(wiring.Component):
@@ -45,8 +51,8 @@ class Quantise(wiring.Component):
     """
 
     def __init__(self, params: DesignParams, kernels: Kernels):
-        self.params, self.kernels = params, kernels
-        row = shapes.row_bits(params)
+        self.params = params
+        row = row_bits = shapes.row_bits(params)
         words = max(params.residual_words, params.vector_words)
         word = float_words(params.vector_lanes)
         super().__init__({
@@ -64,13 +70,22 @@ class Quantise(wiring.Component):
             "scale": In(wiring.Signature({"activation": Out(1), "row": Out(row), "scale": In(32)})),
         })
         self.assembler = SliceAssembler(params.vector_lanes, params.slice_elements)
+        self.finalise = kernels["norm_finalise"].pipeline(lanes=1, ii=FINALISE_II, tag_bits=row_bits)
+        self.kernel = kernels["norm_quantise"].pipeline(lanes=params.vector_lanes, ii=1, tag_bits=word_tag(params).size)
+
+    def first_slice_cycles(self, rows: int, has_norm: bool) -> int:
+        """Cycles from the command's acceptance to the first slice, statistics, gains and buffer being there."""
+        fold = Statistics.fold_cycles(self.params.vector_lanes, rows) if has_norm else 1
+        words = self.assembler.slice_words(0)
+        return fold + self.finalise.latency_cycles + Lookup.latency_cycles + self.kernel.latency_cycles + words + 2
 
     def slice_cycles(self, rows: int, slices: int, for_head: bool = False) -> int:
-        """Cycles in which words are read, for all slices of all rows, when nobody stalls."""
+        """Cycles from the first word's read to the last one's, for all slices of all rows, when nobody stalls."""
         lanes, elements = self.params.vector_lanes, self.params.slice_elements
-        if for_head:
-            return rows * slices * (SEGMENT_BYTES // lanes)
-        return rows * sum(self.assembler.slice_words(k * elements % lanes) for k in range(slices))
+        words = [SEGMENT_BYTES // lanes if for_head else self.assembler.slice_words(k * elements % lanes)
+                 for k in range(slices)]
+        # Rows of the first slice wait for their inverses, which come FINALISE_II cycles apart.
+        return rows * sum(words) + (rows - 1) * max(0, FINALISE_II - words[0])
 
     def elaborate(self, platform):
         m = Module()
@@ -82,8 +97,7 @@ class Quantise(wiring.Component):
         m.submodules.assembler = assembler = self.assembler
 
         # --- a row's scales, rows rising ---
-        m.submodules.finalise = finalise = self.kernels["norm_finalise"].pipeline(
-            lanes=1, ii=FINALISE_II, tag_bits=row_bits)
+        m.submodules.finalise = finalise = self.finalise
         m.submodules.inverses = inverses = Memory(shape=32, depth=params.rows, init=[])
         m.submodules.scales = scales = Memory(shape=32, depth=2 * params.rows, init=[])
         finalising, asked, known = Signal(), Signal(count_bits), Signal(count_bits)
@@ -112,17 +126,15 @@ class Quantise(wiring.Component):
             m.d.sync += known.eq(known + 1)
 
         # --- words of slices: read, quantise, assemble ---
-        context = data.StructLayout({"row": row_bits, "offset": bits_for(lanes - 1), "zero": 1, "first": 1, "last": 1,
-                                     "final": 1})
-        m.submodules.lookup = lookup = Lookup(context)
-        tag = data.StructLayout({"offset": bits_for(lanes - 1), "zero": 1, "first": 1, "last": 1, "final": 1})
-        m.submodules.kernel = kernel = self.kernels["norm_quantise"].pipeline(lanes=lanes, ii=1, tag_bits=tag.size)
+        m.submodules.lookup = lookup = Lookup(data.StructLayout({"row": row_bits, "tag": word_tag(params)}))
+        tag = word_tag(params)
+        m.submodules.kernel = kernel = self.kernel
         found, result = lookup.o.p, data.View(tag, kernel.o.p.tag)
         m.d.comb += [
             inverse.addr.eq(found.row),
             kernel.i.valid.eq(lookup.o.valid), lookup.o.ready.eq(kernel.i.ready),
             *assign(kernel.i.p, x=self.read.data, gain=self.gains.data, has_norm=command.has_norm, inv=inverse.data),
-            kernel.i.p.tag.eq(Cat(*(found[name] for name, _ in tag))),
+            kernel.i.p.tag.eq(found.tag),
             assembler.i.valid.eq(kernel.o.valid), kernel.o.ready.eq(assembler.i.ready),
             *(assembler.i.p.data[n].eq(kernel.o.p.value[n]) for n in range(lanes)),
             *(assembler.i.p[name].eq(result[name]) for name, _ in tag),
@@ -158,9 +170,9 @@ class Quantise(wiring.Component):
             last_word.eq(word + 1 == slice_words), last_row.eq(row + 1 == self.rows),
             last_slice.eq(slice_ + 1 == command.slices),
             lookup.i.valid.eq(reading & (row < known)),
-            lookup.i.p.row.eq(row), lookup.i.p.offset.eq(offset), lookup.i.p.zero.eq(here >= command.words),
-            lookup.i.p.first.eq(word == 0), lookup.i.p.last.eq(last_word),
-            lookup.i.p.final.eq(last_word & last_row & last_slice),
+            lookup.i.p.row.eq(row), lookup.i.p.tag.offset.eq(offset), lookup.i.p.tag.zero.eq(here >= command.words),
+            lookup.i.p.tag.first.eq(word == 0), lookup.i.p.tag.last.eq(last_word),
+            lookup.i.p.tag.final.eq(last_word & last_row & last_slice),
             self.read.enable.eq(lookup.enable), self.read.vector.eq(command.source),
             self.read.address.eq(row_base + here),
             self.gains.enable.eq(lookup.enable), self.gains.bank.eq(command.gain_bank), self.gains.word.eq(here),

@@ -38,7 +38,7 @@ class Statistics(wiring.Component):
     Ports: ``rows`` (R), ``gain_full`` and the gain port of ``GainMemory``: a word of a norm waits until the bank of its
     gains is full. ``empty``: nothing is under way.
 
-    Timing: a word a cycle; a fold of R rows takes ``fold_cycles(R)`` from ``fold.valid`` to its handshake.
+    Timing: a word a cycle; a fold of R rows takes ``fold_cycles(W, R)`` from ``fold.valid`` to its handshake.
     Number format and rounding: float32; 64 partial sums by element index mod 64, folded by halves (PartialSums).
     """
 
@@ -57,9 +57,10 @@ class Statistics(wiring.Component):
             "empty": Out(1),
         })
 
-    def fold_cycles(self, rows: int) -> int:
+    @staticmethod
+    def fold_cycles(lanes: int, rows: int) -> int:
         """Cycles from ``fold.valid`` on empty pipelines to its handshake, both cycles included."""
-        return PartialSums.fold_cycles(self.params.vector_lanes, rows) + 2
+        return PartialSums.fold_cycles(lanes, rows) + 2
 
     def elaborate(self, platform):
         m = Module()

@@ -90,7 +90,6 @@ def test_statistics(lanes: int, rows: int, beat_bytes: int):
     seed = bench_seed()
     rng = np.random.default_rng(seed)
     sim = library_of(lanes, rows, beat_bytes).simulator()
-    statistics = Statistics(params, KERNELS)
     bank = 0
     for length, has_norm, stall in [(24, True, 0.0), (136, True, 0.4), (8, False, 0.0), (64, True, 0.4),
                                     (328, True, 0.0), (200, False, 0.3), (72, True, 0.2)]:
@@ -112,7 +111,7 @@ def test_statistics(lanes: int, rows: int, beat_bytes: int):
             sim.step(4)
         run = sim.run_streams({"fold": {"words": [words], "sums": [int(has_norm)]}}, {})
         if not stall and has_norm:
-            assert run.transfer_cycles["fold"][0] + 1 == statistics.fold_cycles(running)
+            assert run.transfer_cycles["fold"][0] + 1 == Statistics.fold_cycles(lanes, running)
         sums, absmax = norm_statistics_fold(x, gain if has_norm else None)
         for r in range(running):
             sim.set("row", r)
@@ -130,7 +129,6 @@ def test_statistics(lanes: int, rows: int, beat_bytes: int):
 
 @pytest.mark.parametrize("lanes, rows, beat_bytes", [(4, 3, 16), (8, 4, 32)])
 def test_a_word_every_cycle(lanes: int, rows: int, beat_bytes: int):
-    params = params_of(lanes, rows, beat_bytes)
     sim = library_of(lanes, rows, beat_bytes).simulator()
     for running in (1, rows):
         x = np.ones((running, 328), np.float32)

@@ -13,7 +13,7 @@ from rtl.contract.bitfields import WordLayout
 from rtl.contract.design_params import DesignParams
 from rtl.streams import shapes
 
-WATCHED = 4096
+WATCHED = 512
 
 
 def watched(m: Module, name: str, output, enable, payload) -> None:

@@ -8,7 +8,7 @@ from hls_py.kernels.norm import norm_finalise, norm_quantise
 
 def quantise(x: np.ndarray, gain: np.ndarray | None, has_norm: bool, inverse_count: float | np.float32,
              eps: float) -> tuple[np.ndarray, np.ndarray]:
-    """(codes int8 [R, K], scales float32 [R]) of rows x [R, K]; K counts padding, ``inverse_count`` = float32 1/n doesn't.
+    """(codes int8 [R, K], scales float32 [R]) of rows x [R, K]; K counts padding, 1/``inverse_count`` doesn't.
 
     codes·scale is the (normalised) row. ``gain`` [K] is used if ``has_norm``.
     """
