@@ -60,7 +60,7 @@ def random_tiles(params: DesignParams, rows: int, fills: int, rng: np.random.Gen
         count = int(rng.integers(1, 4))
         activations = numbers(rng, (rows, inputs), -127, 127)
         for n in range(count):
-            steps = int(rng.choice([1, 2, 3, rng.integers(1, (max_steps or params.tile_steps) + 1)]))
+            steps = int(rng.choice([1, 2, 3, int(rng.integers(1, (max_steps or params.tile_steps) + 1))]))
             outputs = int(rng.integers((steps - 1) * params.outputs + 1, steps * params.outputs + 1))
             tiles.append(Tile(fill % 2, slices, steps, numbers(rng, (outputs, inputs), -1, 1), activations,
                               fills=n == 0, release=n == count - 1))

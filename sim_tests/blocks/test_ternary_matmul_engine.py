@@ -1,5 +1,6 @@
 """rtl/ternary_matmul/engine.py against its golden: sums, stalls, short tiles, masks, cycles, framing."""
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 
 import cocotb
@@ -27,6 +28,8 @@ from sim_tests.harness.payload import from_ints, pack, to_ints, unpack
 from sim_tests.harness.streams import cycle, receive, send, stalls
 
 LATENCY = shapes.DRAIN_READ_LATENCY
+# nothing, everything, and a slow memory, behind which tables wait for codes
+STALLS: list[dict[str, float]] = [{}, {"command": 0.4, "codes": 0.4, "activation": 0.4, "tile": 0.4}, {"codes": 0.8}]
 
 
 class Engine:
@@ -40,7 +43,7 @@ class Engine:
         self.sim.set("row_mask", (1 << rows) - 1 if mask is None else mask)
         self.ring_step = 0
 
-    def run(self, tiles: list[Tile], stall: float = 0.0, seed: int = 1) -> StreamRun:
+    def run(self, tiles: list[Tile], stall: Mapping[str, float] | float = 0.0, seed: int = 1) -> StreamRun:
         assert sum(tile.steps for tile in tiles) <= self.params.drain_steps
         assert len([tile for tile in tiles if tile.fills]) <= 2
         run = self.sim.run_streams(
@@ -96,7 +99,7 @@ def test_sums(name: str):
         engine = Engine(params, rows)
         most = params.drain_steps // 3
         for number, tiles in enumerate(groups_that_fit(params, random_tiles(params, rows, 24, rng, max_steps=most))):
-            engine.run(tiles, 0.4 * (number % 2), seed=bench_seed() + number)
+            engine.run(tiles, STALLS[number % len(STALLS)], seed=bench_seed() + number)
             for tile, sums in zip(tiles, engine.drain(tiles)):
                 np.testing.assert_array_equal(sums[:rows], tile.sums(params))
         assert engine.sim.get("busy") == 0 and engine.sim.get("framing_error") == 0
@@ -137,7 +140,7 @@ def test_cycles(name: str):
         engine = Engine(params, rows)
         for steps in (1, 2, 3, 5, 9, params.tile_steps // 2, params.tile_steps):
             slices, count = min(3, params.activation_words // rows), min(8, params.drain_steps // steps)
-            tiles = []
+            tiles: list[Tile] = []
             for n in range(count):  # half of them on one buffer, half on the other
                 fills, release = n in (0, count // 2), n in (count // 2 - 1, count - 1)
                 inputs = slices * params.slice_elements

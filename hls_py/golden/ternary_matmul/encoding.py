@@ -54,9 +54,7 @@ def encode_beats(weights: np.ndarray, params: DesignParams) -> np.ndarray:
         digits = padded + np.uint8(1)  # 255 + 1 wraps to 0
         used = digits @ np.array([3**j for j in range(PER_BYTE)], np.uint8)
     else:
-        groups = weights.reshape(count, -1, params.group)
-        values = sum(groups[:, :, i].astype(np.int8) * np.int8(3**i) for i in range(params.group))
-        codes = np.abs(values).astype(np.uint8) | (values < 0).astype(np.uint8) << contract.entry_bits(params.group)
+        codes = _codes_of(weights.reshape(count, -1, params.group)).astype(np.uint8)
         bits = np.unpackbits(codes[:, :, None], axis=2, count=params.code_bits, bitorder="little")
         used = np.packbits(bits.reshape(count, -1), axis=1, bitorder="little")
     beats[:, :used.shape[1]] = used
@@ -76,8 +74,14 @@ def decode_beats(beats: np.ndarray, params: DesignParams) -> np.ndarray:
 def engine_codes(beats: np.ndarray, params: DesignParams) -> np.ndarray:
     """Engine codes [n, Q, T] that the decoder hands to the lanes for beats [n, beat_bytes]."""
     groups = decode_beats(beats, params).reshape(len(beats), params.outputs, params.tables, params.group)
-    values = sum(groups[..., i].astype(np.int64) * 3**i for i in range(params.group))
-    return np.abs(values) | (values < 0).astype(np.int64) << contract.entry_bits(params.group)
+    return _codes_of(groups)
+
+
+def _codes_of(groups: np.ndarray) -> np.ndarray:
+    """Engine codes […] of weights […, G]."""
+    group = groups.shape[-1]
+    values = groups.astype(np.int16) @ np.array([3**i for i in range(group)], np.int16)
+    return np.where(values < 0, 1 << contract.entry_bits(group), 0) | np.abs(values)
 
 
 @cache
