@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.contract.design_params import DesignParams
 from rtl.memory_ports.axi4 import port_word
+from rtl.memory_ports.chunker import Chunker
 from rtl.memory_ports.word_fifo import word_fifo
 from rtl.streams import shapes
 
@@ -48,33 +49,26 @@ class LinearReader(wiring.Component):
         count_bits = len(self.request.p.words)
 
         m.submodules.orders = orders = word_fifo(count_bits + lane_log2, self.requests)
-        remaining = Signal(count_bits + 1)
+        m.submodules.chunker = chunker = Chunker(count_bits + 1, self.chunk_words, self.depth_words)
         next_word = Signal(self.params.address_bits - word_log2)
         skip = self.request.p.address[2:word_log2]
-        accept = Signal()
+        accept, issue, popped = Signal(), Signal(), Signal()
         m.d.comb += [
-            self.request.ready.eq((remaining == 0) & orders.w_rdy),
+            self.request.ready.eq(chunker.count.ready & orders.w_rdy),
             accept.eq(self.request.valid & self.request.ready & (self.request.p.words != 0)),
             orders.w_en.eq(accept), orders.w_data.eq(self.request.p.words << lane_log2 | skip),
+            chunker.count.valid.eq(accept), chunker.count.p.eq((self.request.p.words + skip + lanes - 1) >> lane_log2),
+            chunker.returned.eq(popped), chunker.chunk.ready.eq(~self.port_request.valid),
+            issue.eq(chunker.chunk.valid & chunker.chunk.ready),
         ]
         with m.If(accept):
-            m.d.sync += [next_word.eq(self.request.p.address[word_log2:]),
-                         remaining.eq((self.request.p.words + skip + lanes - 1) >> lane_log2)]
-
-        free = Signal(range(self.depth_words + 1), init=self.depth_words)
-        chunk = Signal(range(self.chunk_words + 1))
-        issue, popped = Signal(), Signal()
-        m.d.comb += [
-            chunk.eq(Mux(remaining < self.chunk_words, remaining, self.chunk_words)),
-            issue.eq((remaining != 0) & ~self.port_request.valid & (free >= chunk)),
-        ]
-        m.d.sync += free.eq(free + popped - Mux(issue, chunk, 0))
+            m.d.sync += next_word.eq(self.request.p.address[word_log2:])
         with m.If(self.port_request.ready):
             m.d.sync += self.port_request.valid.eq(0)
         with m.If(issue):
             m.d.sync += [
                 self.port_request.valid.eq(1), self.port_request.p.address.eq(next_word << word_log2),
-                self.port_request.p.beats.eq(chunk), next_word.eq(next_word + chunk), remaining.eq(remaining - chunk),
+                self.port_request.p.beats.eq(chunker.chunk.p), next_word.eq(next_word + chunker.chunk.p),
             ]
 
         m.submodules.queue = queue = word_fifo(8 * self.params.port_bytes, self.depth_words)

@@ -1,11 +1,12 @@
 """Beats of striped memory: every port holds its share of each beat."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.contract.design_params import DesignParams
 from rtl.memory_ports.axi4 import port_word
+from rtl.memory_ports.chunker import Chunker
 from rtl.memory_ports.word_fifo import word_fifo
 from rtl.streams import shapes
 
@@ -47,28 +48,26 @@ class StripedReader(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         word_log2 = self.params.port_bytes.bit_length() - 1
-        beat, remaining = Signal(shapes.BEAT_ADDRESS_BITS), Signal(shapes.BEATS_BITS)
-        m.d.comb += self.request.ready.eq(remaining == 0)
-        with m.If(self.request.valid & self.request.ready):
-            m.d.sync += [beat.eq(self.request.p.beat), remaining.eq(self.request.p.beats)]
-
-        # Chunks go to all ports together; `free` is the room that every port surely has.
-        free = Signal(range(self.depth_beats + 1), init=self.depth_beats)
-        chunk = Signal(range(self.chunk_beats + 1))
-        pending, issue, joined = Signal(self.params.ports), Signal(), Signal()
+        # Chunks go to all ports together, so one account of the room serves all of them.
+        m.submodules.chunker = chunker = Chunker(shapes.BEATS_BITS, self.chunk_beats, self.depth_beats)
+        beat, pending = Signal(shapes.BEAT_ADDRESS_BITS), Signal(self.params.ports)
+        issue, joined = Signal(), Signal()
         m.d.comb += [
-            chunk.eq(Mux(remaining < self.chunk_beats, remaining, self.chunk_beats)),
-            issue.eq((remaining != 0) & ~pending.any() & (free >= chunk)),
+            self.request.ready.eq(chunker.count.ready), chunker.count.valid.eq(self.request.valid),
+            chunker.count.p.eq(self.request.p.beats), chunker.returned.eq(joined),
+            chunker.chunk.ready.eq(~pending.any()), issue.eq(chunker.chunk.valid & chunker.chunk.ready),
         ]
-        m.d.sync += free.eq(free + joined - Mux(issue, chunk, 0))
+        with m.If(self.request.valid & self.request.ready):
+            m.d.sync += beat.eq(self.request.p.beat)
+        with m.If(issue):
+            m.d.sync += beat.eq(beat + chunker.chunk.p)
         for p, request in enumerate(self.port_request):
             m.d.comb += request.valid.eq(pending[p])
             with m.If(request.ready):
                 m.d.sync += pending[p].eq(0)
             with m.If(issue):
-                m.d.sync += [request.p.address.eq(self.base[p] + (beat << word_log2)), request.p.beats.eq(chunk)]
-        with m.If(issue):
-            m.d.sync += [pending.eq(~0), beat.eq(beat + chunk), remaining.eq(remaining - chunk)]
+                m.d.sync += [request.p.address.eq(self.base[p] + (beat << word_log2)),
+                             request.p.beats.eq(chunker.chunk.p), pending[p].eq(1)]
 
         queues = []
         for p, words in enumerate(self.port_data):

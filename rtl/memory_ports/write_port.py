@@ -34,7 +34,7 @@ class WritePort(wiring.Component):
     outstanding (out) : bursts that are not acknowledged (an offered address counts).
     error (out)       : pulse: a response was SLVERR or DECERR.
 
-    Timing: one word a cycle; a burst every 3 cycles at most; address before data.
+    Timing: one word a cycle; a client's burst every 4 cycles at most; address before data.
     """
 
     def __init__(self, params: DesignParams, clients: int, bursts: int = 16):
@@ -70,10 +70,11 @@ class WritePort(wiring.Component):
                 queue.w_data.eq(self.data[c].p), taken.eq(self.data[c].valid & queue.w_rdy & ~self.stop),
                 queue.w_en.eq(taken), self.data[c].ready.eq(queue.w_rdy & ~self.stop),
                 claimed.eq(Mux(begin & (burst.p.client == c), burst.p.beats_minus_1 + 1, 0)),
-                splitter.eligible[c].eq(spare >= Mux(splitter.remaining[c] < params.burst_beats,
-                                                     splitter.remaining[c], params.burst_beats)),
             ]
-            m.d.sync += spare.eq(spare + taken - claimed)
+            # Judged a cycle earlier, and never by a count that is about to change.
+            enough = spare >= Mux(splitter.remaining[c] < params.burst_beats, splitter.remaining[c], params.burst_beats)
+            m.d.sync += [spare.eq(spare + taken - claimed),
+                         splitter.eligible[c].eq(splitter.busy[c] & enough & (claimed == 0))]
 
         # Address channel.
         client_bits = len(burst.p.client)

@@ -1,10 +1,11 @@
 """Asks one port for its share of the weight stream, as far ahead as the ring has room."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.contract.design_params import DesignParams
+from rtl.memory_ports.chunker import Chunker
 from rtl.memory_ports.word_fifo import word_fifo
 from rtl.streams import shapes
 
@@ -28,9 +29,9 @@ class PortFetcher(wiring.Component):
     -------------------
     extents (in)       : this port's parts, fetched one after the other without waiting for anything but room.
     port_request (out) : to the ReadPort, at most ``chunk_words`` a request.
-    free (in), reserve (out) : of the ring.
+    returned (in)      : a word left the ring, so there is room for another.
     held_back (out)    : words are wanted and the ring has no room.
-    idle (out)         : every extent has been asked for.
+    idle (out)         : every extent has been fetched and every word has left the ring.
 
     Timing: a request every other cycle, one cycle between extents.
     """
@@ -40,11 +41,10 @@ class PortFetcher(wiring.Component):
             raise ValueError(f"queue is {queue}; it must be ≥ 1")
         self.params, self.queue = params, queue
         self.chunk_words = min(max(params.burst_beats, 16), params.ring_words // 4)
-        room = range(params.ring_words + 1)
         super().__init__({
             "extents": In(stream.Signature(port_extent(params))),
             "port_request": Out(stream.Signature(shapes.port_request(params))),
-            "free": In(room), "reserve": Out(room), "held_back": Out(1), "idle": Out(1),
+            "returned": In(1), "held_back": Out(1), "idle": Out(1),
         })
 
     def elaborate(self, platform):
@@ -53,28 +53,23 @@ class PortFetcher(wiring.Component):
         layout = port_extent(self.params)
         m.submodules.waiting = waiting = word_fifo(layout.size, self.queue)
         extent = Signal(layout)
+        m.submodules.chunker = chunker = Chunker(EXTENT_BEATS_BITS, self.chunk_words, self.params.ring_words)
+        next_word, issue = Signal(self.params.address_bits - word_log2), Signal()
         m.d.comb += [
             self.extents.ready.eq(waiting.w_rdy), waiting.w_en.eq(self.extents.valid),
             waiting.w_data.eq(self.extents.p), extent.eq(waiting.r_data),
+            chunker.count.valid.eq(waiting.r_rdy), chunker.count.p.eq(extent.beats),
+            waiting.r_en.eq(chunker.count.ready), chunker.returned.eq(self.returned),
+            chunker.chunk.ready.eq(~self.port_request.valid), issue.eq(chunker.chunk.valid & chunker.chunk.ready),
+            self.held_back.eq(chunker.held_back), self.idle.eq(~waiting.r_rdy & chunker.idle & chunker.all_free),
         ]
-
-        remaining, next_word = Signal(EXTENT_BEATS_BITS), Signal(self.params.address_bits - word_log2)
-        chunk, wanted, has_room = Signal(range(self.chunk_words + 1)), Signal(), Signal()
-        m.d.comb += [
-            chunk.eq(Mux(remaining < self.chunk_words, remaining, self.chunk_words)), has_room.eq(self.free >= chunk),
-            wanted.eq((remaining != 0) & ~self.port_request.valid), self.held_back.eq(wanted & ~has_room),
-            self.idle.eq((remaining == 0) & ~waiting.r_rdy & ~self.port_request.valid),
-        ]
+        with m.If(chunker.count.valid & chunker.count.ready):
+            m.d.sync += next_word.eq(extent.address[word_log2:])
         with m.If(self.port_request.ready):
             m.d.sync += self.port_request.valid.eq(0)
-        with m.If(remaining == 0):
-            m.d.comb += waiting.r_en.eq(1)
-            with m.If(waiting.r_rdy):
-                m.d.sync += [remaining.eq(extent.beats), next_word.eq(extent.address[word_log2:])]
-        with m.Elif(wanted & has_room):
-            m.d.comb += self.reserve.eq(chunk)
+        with m.If(issue):
             m.d.sync += [
                 self.port_request.valid.eq(1), self.port_request.p.address.eq(next_word << word_log2),
-                self.port_request.p.beats.eq(chunk), next_word.eq(next_word + chunk), remaining.eq(remaining - chunk),
+                self.port_request.p.beats.eq(chunker.chunk.p), next_word.eq(next_word + chunker.chunk.p),
             ]
         return m

@@ -1,4 +1,4 @@
-"""The ring of one port: room for the words that were asked for."""
+"""The ring of one port, where fetched words wait until every port has its part of the beat."""
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
@@ -15,7 +15,7 @@ LUTRAM_WORDS = 64
 
 
 class PortRing(wiring.Component):
-    """A queue of ``ring_words`` port words in one memory, with room that is reserved before it is filled.
+    """A queue of ``ring_words`` port words in one memory. Whoever fills it sets room aside first.
 
     Parameters
     ----------
@@ -23,14 +23,12 @@ class PortRing(wiring.Component):
 
     Streams and signals
     -------------------
-    fill (in)      : words as they come from memory; always ready, because room was reserved.
-    word (out)     : the words in order.
-    reserve (in)   : words to set room aside for in this cycle, at most ``free``.
-    free (out)     : words that may still be reserved.
-    empty (out)    : nothing is reserved, stored or offered.
+    fill (in)    : words as they come from memory; always ready, because room was set aside.
+    word (out)   : the words in order.
+    moved (out)  : a word left the memory towards ``word``: there is room for another.
+    empty (out)  : no word is on its way from the memory or offered (words in the memory have their room taken).
 
-    Timing: a word in and one out each cycle; ``latency_cycles`` from ``fill`` to ``word``. Room is free again when a
-    word moves from the memory towards ``word``.
+    Timing: a word in and one out each cycle; ``latency_cycles`` from ``fill`` to ``word``.
     """
 
     read_latency = 2
@@ -42,8 +40,7 @@ class PortRing(wiring.Component):
         super().__init__({
             "fill": In(stream.Signature(port_word(params))),
             "word": Out(stream.Signature(8 * params.port_bytes)),
-            "reserve": In(range(self.depth + 1)), "free": Out(range(self.depth + 1), init=self.depth),
-            "empty": Out(1),
+            "moved": Out(1), "empty": Out(1),
         })
 
     def elaborate(self, platform):
@@ -64,7 +61,7 @@ class PortRing(wiring.Component):
             m.d.sync += produce.eq(produce + 1)
         with m.If(read):
             m.d.sync += consume.eq(consume + 1)
-        m.d.sync += [stored.eq(stored + self.fill.valid - read), self.free.eq(self.free + read - self.reserve)]
+        m.d.sync += stored.eq(stored + self.fill.valid - read)
 
         # Words under way from the bank have their place in a short queue.
         places = self.read_latency + 2
@@ -77,6 +74,6 @@ class PortRing(wiring.Component):
             queue.w_en.eq(arriving[-1]), queue.w_data.eq(bank.read_data),
             self.word.valid.eq(queue.r_rdy), self.word.p.eq(queue.r_data), queue.r_en.eq(self.word.ready),
             given.eq(self.word.valid & self.word.ready),
-            self.empty.eq((self.free == self.depth) & (held == 0)),
+            self.moved.eq(read), self.empty.eq(held == 0),
         ]
         return m

@@ -63,7 +63,7 @@ class WeightStream(wiring.Component):
             connect(m, fetcher.port_request, flipped(self.port_request[p]))
             connect(m, flipped(self.port_data[p]), ring.fill)
             m.d.comb += [
-                fetcher.free.eq(ring.free), ring.reserve.eq(fetcher.reserve),
+                fetcher.returned.eq(ring.moved),
                 fetcher.extents.p.beats.eq(self.extents.p.beats), fetcher.extents.p.address.eq(self.extents.p.base[p]),
                 fetcher.extents.valid.eq(self.extents.valid & self.extents.ready),
                 ring.word.ready.eq(parser.beats.valid & parser.beats.ready),
