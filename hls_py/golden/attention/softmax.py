@@ -84,7 +84,7 @@ def tile_softmax(dots: Integers, visible: Mask, query_scales: Float32Array, key_
     scale, inverse = weight_scale(largest_visible(weights, visible))
     quantised = np.where(visible, weight_quantise(weights, inverse[:, None]), 0)
     total = np.where(visible, exponentials, 0).sum(axis=1, dtype=np.int64)
-    return TileSoftmax(maximum, total, scale, visible.any(axis=1), quantised.astype(np.int64))
+    return TileSoftmax(maximum, total, scale, np.asarray(visible.any(axis=1)), quantised.astype(np.int64))
 
 
 def largest_visible(values: Float32Array, visible: Mask) -> Float32Array:
