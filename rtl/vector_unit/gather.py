@@ -60,9 +60,11 @@ class Gather(wiring.Component):
         part = min(beat, word)
         return Gearbox(part, beat // part, word // part)
 
-    def beat_cycles(self, embedding: bool) -> int:
-        """Cycles that a beat keeps its converter busy."""
-        return (self.embedding_words if embedding else self.rotary_words).inputs
+    def interval_cycles(self, rows: int, command: dict[str, int]) -> int:
+        """At most so many cycles from the first word written to ``done``, when nobody stalls (fields as in GATHER)."""
+        row = (self.embedding_words.inputs * command["embedding_row_beats"]
+               + self.rotary_words.inputs * command["rotary_row_beats"])
+        return rows * row + 4
 
     def elaborate(self, platform):
         m = Module()
