@@ -59,7 +59,11 @@ static uint32_t draw(uint64_t& state) {  // xorshift64*
 extern "C" {
 
 Simulation* simulation_new() { return new Simulation; }
-void simulation_free(Simulation* s) { s->top.final(); delete s; }
+void simulation_free(Simulation* s) {
+    Verilated::threadContextp(&s->context);  // Verilator's clean-up uses it, and it may be a simulation's that is gone
+    s->top.final();
+    delete s;
+}
 uint8_t* simulation_port(Simulation* s, uint32_t port) { return s->ports[port].bits; }
 uint64_t simulation_port_bytes(Simulation* s, uint32_t port) { return s->ports[port].bytes; }
 uint64_t simulation_cycles(Simulation* s) { return s->cycles; }

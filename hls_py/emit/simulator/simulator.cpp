@@ -76,7 +76,10 @@ class Simulator {
             ports.push_back(std::make_unique<MemoryPort>(number++, pins, memory, violation));
         reset();
     }
-    ~Simulator() { top.final(); }
+    ~Simulator() {
+        Verilated::threadContextp(&context);  // Verilator's clean-up uses it, and it may be a simulation's that is gone
+        top.final();
+    }
 
     void reset() {
         top.s_axi_control_awvalid = top.s_axi_control_wvalid = top.s_axi_control_arvalid = 0;
