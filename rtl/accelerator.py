@@ -60,7 +60,7 @@ class Accelerator(wiring.Component):
         m.submodules.control = control
         add_unit_domain(m, control.unit_reset)
         m.d.comb += self.interrupt.eq(control.interrupt)
-        _connect_lite(m, self, control.bus)
+        connect_lite(m, self, control.bus)
 
         weights = self._unit(m, "weights", WeightStream(p))
         engine = self._unit(m, "engine", TernaryMatmul(p))
@@ -223,7 +223,7 @@ class Accelerator(wiring.Component):
             Counter.QUANTISE_BUSY: vector.quantise_busy,
             Counter.GATHER_BUSY: vector.gather_busy,
             Counter.ATTENTION_BUSY: attention.busy,
-            Counter.ATTENTION_WAIT_MEMORY: attention.events.wait_memory,
+            Counter.ATTENTION_WAIT_MEMORY: attention.events.waits_for_memory,
             Counter.KV_WRITER_BUSY: attention.kv_write_busy,
             Counter.HEAD_BUSY: head.busy,
             Counter.RING_FULL: weights.events.ring_full,
@@ -237,7 +237,7 @@ class Accelerator(wiring.Component):
             moved | engine.events.step | weights.events.beat | Cat(*[s.valid & s.ready for s in streams]).any())
 
 
-def _connect_lite(m, top, bus):
+def connect_lite(m, top, bus):
     """The flat AXI4-Lite slave of ``top`` to the ``bus`` of control."""
     for name, member in axi4.lite_signature(register_map.ADDRESS_BITS).members.items():
         inner, outer = getattr(bus, name), getattr(top, f"{CONTROL_PREFIX}_{name}")

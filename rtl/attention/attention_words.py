@@ -98,7 +98,7 @@ class AttentionWords(wiring.Component):
                 row.eq(tile.first_row + place.row), held_word.eq(first_word + head_word + word),
                 left.eq(Mux(words_left < parts, words_left - 1, parts - 1)),
                 ends_command.eq(tile.last_of_command & place.is_last(tile.row_vectors) & (words_left <= parts)),
-                *(self.words.p[name].eq(tile[name]) for name in ("statistics", "has_norm", "gain_bank")),
+                *(self.words.p[name].eq(tile[name]) for name in ("row_words", "statistics", "has_norm", "gain_bank")),
                 dim.eq(Mux(row_ends, 0, dim + S)),
             ]
             with m.If(row_ends):

@@ -21,7 +21,7 @@ class BeatSource(wiring.Component):
     kv_data (in)      : header and K beats, or V beats, of the phases in order, where memory holds any position of them.
     header (out)      : the headers' beats.
     release (out)     : pulses when a (group, KV head)'s last K phase is through.
-    weights_free (out): a token when a V phase is through.
+    weights_free (out): a token when a V phase is through, and two at reset.
     read (out)        : kv_shapes.newest_read; with ``read_held`` the data of the last read is needed for longer.
     beats (out)       : shapes.dot_beat.
     waits_for_memory (out) : the next beat lacks only its bytes from memory.
@@ -88,7 +88,7 @@ class BeatSource(wiring.Component):
             self.release.eq(sent & second.ends_queries),
         ]
 
-        tokens = Signal(2)
+        tokens = Signal(2, init=2)
         m.d.comb += self.weights_free.valid.eq(tokens != 0)
         m.d.sync += tokens.eq(tokens + (sent & second.ends_weights) - (self.weights_free.valid & self.weights_free.ready))
         return m

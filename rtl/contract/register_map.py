@@ -38,7 +38,7 @@ class Control(IntFlag):
 
 class Status(IntFlag):
     BUSY = 1
-    """A pass runs or is being stopped."""
+    """A pass is queued, runs, or is being stopped."""
     ERROR = 2
     """ERROR_CAUSE is valid; nothing starts before ACKNOWLEDGE."""
     QUEUE_FULL = 4

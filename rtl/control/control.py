@@ -131,7 +131,7 @@ class Control(wiring.Component):
             supervisor.settled.eq(self.settled), self.stop.eq(supervisor.stop), self.unit_reset.eq(supervisor.unit_reset),
             self.running.eq(running),
             registers.busy.eq(supervisor.busy),
-            registers.status.eq(Cat(supervisor.busy, supervisor.error, supervisor.queue_full, supervisor.draining)),
+            registers.status.eq(Cat(supervisor.busy | supervisor.pending, supervisor.error, supervisor.queue_full, supervisor.draining)),
             registers.error_cause.eq(supervisor.cause), registers.error_info.eq(supervisor.info),
             registers.passes_done.eq(supervisor.done_count), registers.event_done.eq(supervisor.event_done),
             registers.event_error.eq(supervisor.event_error), self.interrupt.eq(registers.interrupt),

@@ -25,7 +25,8 @@ class RegisterBank(wiring.Component):
     status, error_cause, error_info, passes_done, counters : what reads give.
     event_done, event_error : pulses that set INTERRUPT_STATUS; ``interrupt`` is its masked or.
 
-    Timing: a write takes effect one cycle after address and data are both there; a read answers two cycles later.
+    Timing: a write takes effect, and is answered, two cycles after address and data are both there; a read is answered
+    two cycles after its address.
     """
 
     def __init__(self, params: DesignParams):
@@ -61,7 +62,10 @@ class RegisterBank(wiring.Component):
             m.d.sync += bus.bvalid.eq(0)
         m.d.sync += write.eq(take)
         with m.If(take):
-            m.d.sync += [address.eq(bus.awaddr), value.eq(bus.wdata), bus.bvalid.eq(1)]
+            m.d.sync += [address.eq(bus.awaddr), value.eq(bus.wdata)]
+        # The answer comes with the effect, so that a read behind it sees what the write did.
+        with m.If(write):
+            m.d.sync += bus.bvalid.eq(1)
 
         self.low = Signal(32)
         self.interrupt_enable, self.interrupt_status = Signal(2), Signal(2)

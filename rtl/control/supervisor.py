@@ -27,7 +27,8 @@ class Supervisor(wiring.Component):
     progress           : something moved in this cycle; the watchdog counts cycles without.
     watch_info         : what ERROR_INFO says when the watchdog bites.
     stop, settled, unit_reset : see above.
-    busy, error, queue_full, draining, cause, info, done_count : for STATUS and its neighbours.
+    busy               : a pass runs or is being stopped.  pending : a pass is queued.
+    error, queue_full, draining, cause, info, done_count : for STATUS and its neighbours.
     """
 
     def __init__(self, params: DesignParams, errors: int):
@@ -38,7 +39,7 @@ class Supervisor(wiring.Component):
             "start": Out(1), "address": Out(params.address_bits), "stale": In(1), "pass_done": In(1),
             "errors": In(data.ArrayLayout(ERROR, errors)), "progress": In(1), "watch_info": In(32),
             "stop": Out(1), "settled": In(1), "unit_reset": Out(1),
-            "busy": Out(1), "error": Out(1), "queue_full": Out(1), "draining": Out(1),
+            "busy": Out(1), "pending": Out(1), "error": Out(1), "queue_full": Out(1), "draining": Out(1),
             "cause": Out(8), "info": Out(32), "done_count": Out(32), "event_done": Out(1), "event_error": Out(1),
         })
 
@@ -48,7 +49,7 @@ class Supervisor(wiring.Component):
         m.submodules.queue = queue = SyncFIFOBuffered(width=self.params.address_bits, depth=PASS_QUEUE_DEPTH)
         flush = Signal()
         m.d.comb += [queue.w_data.eq(self.push_address), queue.w_en.eq(self.push & queue.w_rdy & ~flush),
-                     self.queue_full.eq(~queue.w_rdy)]
+                     self.queue_full.eq(~queue.w_rdy), self.pending.eq(self.push | (queue.level != 0))]
 
         idle_cycles = Signal(32)
         running = Signal()
