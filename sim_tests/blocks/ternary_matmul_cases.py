@@ -20,7 +20,7 @@ DESIGNS: dict[str, dict[str, Any]] = {
                             rows_per_builder=1, max_inner=300, tile_steps=33, drain_steps=66),
     "five_bit_t20_q5": dict(rows=5, tables=20, outputs=5, ports=4, port_bytes=16, rows_per_builder=2,
                             max_inner=500, tile_steps=40, drain_steps=80),
-    "dense_g3_t26_q4": dict(rows=9, tables=26, outputs=4, encoding="dense", ports=2, port_bytes=32, rows_per_builder=2,
+    "dense_g3_t26_q4": dict(rows=5, tables=26, outputs=4, encoding="dense", ports=2, port_bytes=32, rows_per_builder=1,
                             max_inner=600, tile_steps=36, drain_steps=77),
     "five_bit_t1_q1": dict(rows=2, tables=1, outputs=1, ports=1, port_bytes=16, rows_per_builder=1,
                            max_inner=64, tile_steps=30, drain_steps=60),
