@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hls_py.commands.common import Progress, add_model, add_quiet
+from hls_py.commands.common import add_model, add_quiet
 from hls_py.errors import TellmeError
+from hls_py.progress import Progress
 
 HELP = "compare golden with transformers on a text"
 

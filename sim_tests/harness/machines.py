@@ -11,6 +11,7 @@ from hls_py.cache import Cache
 from hls_py.emit.verilator import build_root
 from hls_py.model_import.model import Model
 from hls_py.packing.image import pack
+from hls_py.progress import Progress
 from host.accelerator import Accelerator
 from host.board import read_board
 from host.devices.golden import GoldenDevice
@@ -43,7 +44,7 @@ def simulated_machine(model: Path, board: Board, folder: Path, memory_bytes: int
 
 def simulated_device(board: Board, memory_bytes: int = 64 << 20) -> VerilatorDevice:
     """The RTL of ``board``'s design, its memory as the board's default memory model."""
-    cache = Cache(build_root(), lambda text: None)
+    cache = Cache(build_root(), Progress(quiet=True))
     description = read_board(cache.board(board))
     return VerilatorDevice(cache.simulator(board.params, cache.design(board.params)), description, memory_bytes)
 
