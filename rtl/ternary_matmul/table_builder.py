@@ -85,23 +85,28 @@ class TableBuilder(wiring.Component):
         order = build_order(p.group)
         activations = Signal(8 * p.slice_elements, reset_less=True)
         turn, bank = Signal(self.turn_bits), Signal()
-        active, move = Signal(), Signal(range(len(order)))
-        with m.If(active):
-            m.d.sync += move.eq(move + 1)
-            with m.If(move == len(order) - 1):
-                m.d.sync += active.eq(0)
+        # A move's entry, activation and direction are registers, decoded while the move before it is made: a decoder in
+        # front of all T adders would be copied into each.
+        active, move, next_move = Signal(), Signal(range(len(order))), Signal(range(len(order)))
+        is_last, is_first = Signal(), Signal()
+        entry, operand_number, subtract = Signal(entry_bits(p.group)), Signal(range(p.group)), Signal()
+        m.d.comb += [is_last.eq(move == len(order) - 1), next_move.eq(Mux(self.load, 0, move + 1))]
+        with m.If(active & is_last):
+            m.d.sync += active.eq(0)
         with m.If(self.load):
-            m.d.sync += [active.eq(1), move.eq(0), activations.eq(self.activations), turn.eq(self.turn),
-                         bank.eq(self.bank)]
+            m.d.sync += [active.eq(1), activations.eq(self.activations), turn.eq(self.turn), bank.eq(self.bank)]
+        with m.If(active | self.load):
+            m.d.sync += [move.eq(next_move), is_first.eq(self.load)]
+            with m.Switch(next_move):
+                for n, (address, activation, negative) in enumerate(order):
+                    with m.Case(n):
+                        m.d.sync += [entry.eq(address), operand_number.eq(activation), subtract.eq(negative)]
 
-        entry, subtract = Signal(entry_bits(p.group)), Signal()
-        operands = Signal(8 * p.tables)
-        with m.Switch(move):
-            for n, (address, activation, negative) in enumerate(order):
-                with m.Case(n):
-                    m.d.comb += [entry.eq(address), subtract.eq(negative)]
-                    m.d.comb += operands.eq(Cat(activations.word_select(t * p.group + activation, 8)
-                                                for t in range(p.tables)))
+        # activation ``operand_number`` of every table
+        operands = Cat(activations.word_select(t * p.group, 8) for t in range(p.tables))
+        for i in range(1, p.group):
+            operands = Mux(operand_number == i, Cat(activations.word_select(t * p.group + i, 8)
+                                                    for t in range(p.tables)), operands)
 
         m.d.sync += self.enable.eq(0)
         with m.If(active):
@@ -111,6 +116,6 @@ class TableBuilder(wiring.Component):
             operand = Signal(p.table_entry_bits, name=f"operand_{t}")
             m.d.comb += operand.eq(operands.word_select(t, 8).as_signed() ^ subtract.replicate(p.table_entry_bits))
             with m.If(active):
-                m.d.sync += total.eq(Mux(move == 0, entry_offset(p), total) + operand + subtract)
+                m.d.sync += total.eq(Mux(is_first, entry_offset(p), total) + operand + subtract)
             m.d.comb += self.data.word_select(t, p.table_entry_bits).eq(total)
         return m
