@@ -185,7 +185,10 @@ class AttentionFeed(wiring.Component):
         ]
 
     def _operand_writes(self, m: Module, loader: OperandLoader, source: BeatSource) -> None:
-        """Weights go first; queries take the cycles between. Weight slots alternate with the ready tokens."""
+        """Weights go first; queries take the cycles between. Weight slots alternate with the ready tokens.
+
+        A token may come while the next tile's first weights do, so it counts from the cycle in which it is offered.
+        """
         params, weight, write = self.params, self.weights.p, self.operand_write
         slot, tokens = Signal(), Signal(2)
         given, taken = self.weights_ready.valid & self.weights_ready.ready, Signal()
@@ -198,7 +201,7 @@ class AttentionFeed(wiring.Component):
         ]
         m.d.sync += [tokens.eq(tokens + given - taken), slot.eq(slot ^ given)]
         with m.If(self.weights.valid):
-            base = kv_shapes.weight_base(params) + Mux(slot, kv_shapes.weight_slot_words(params), 0)
+            base = kv_shapes.weight_base(params) + Mux(slot ^ given, kv_shapes.weight_slot_words(params), 0)
             m.d.comb += [
                 write.p.address.eq(base + weight.turn * kv_shapes.WEIGHT_STRIDE + weight.block),
                 *(write.p[name].eq(weight[name]) for name in ("lane", "mask", "data")),

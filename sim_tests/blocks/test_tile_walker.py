@@ -49,7 +49,7 @@ class FeedBench(wiring.Component):
         for name in ENGINE_PORTS:
             wiring.connect(m, getattr(feed, name), getattr(engine, name))
 
-        play, free, started = self.weight_play, Signal(range(4), init=2), Signal()
+        play, free, started = self.weight_play, Signal(range(4)), Signal()
         may_go = started | (free != 0)
         ready_token = Signal()
         m.d.comb += [

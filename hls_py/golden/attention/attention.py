@@ -24,7 +24,7 @@ def attend(queries: np.ndarray, query_scales: np.ndarray, keys: np.ndarray, key_
 
     Row i of the group stands at position past + i. Tiles are absolute-aligned blocks of TILE_POSITIONS positions,
     newest first; everything within a tile is per (row, query head) and over visible positions only; what is invisible
-    is deselected, so its codes and scales may be anything.
+    is deselected, so its codes and scales may be anything. A row that sees nothing gives zeros.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def attend(queries: np.ndarray, query_scales: np.ndarray, keys: np.ndarray, key_
                                          first[..., None])
         started |= chosen
 
-    result = attention_output(output, inverse_sum(denominator)[..., None])
+    result = np.where(started[:, None], attention_output(output, inverse_sum(denominator)[..., None]), np.float32(0))
     return np.moveaxis(result.reshape(kv_heads, rows, per_kv, out_dims), 0, 1).reshape(rows, q_heads, out_dims)
 
 
