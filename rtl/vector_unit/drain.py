@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rtl.contract.command_words import DRAIN, ActivationFunction, DrainMode
 from rtl.contract.design_params import DesignParams
-from rtl.contract.number_formats import bits_for
+from rtl.contract.number_formats import SEGMENT_BYTES, VECTOR_ALIGN, bits_for, round_up
 from rtl.streams import shapes
 from rtl.vector_unit.head_path import HeadPath, rotary_depth
 from rtl.vector_unit.kernel_ports import Kernels, assign
@@ -46,7 +46,7 @@ class Drain(wiring.Component):
     rotary                   : read port of the rotary memory.
     done, busy.
 
-    Timing: ``interval_cycles``. Number formats: the kernels'.
+    Timing: a row's scales, then ``words_cycles``, and the pipelines' latency. Number formats: the kernels'.
     """
 
     def __init__(self, params: DesignParams, kernels: Kernels):
@@ -70,10 +70,16 @@ class Drain(wiring.Component):
         })
         self.reader = RingReader(params)
 
-    def words_cycles(self, rows: int, outputs: int, mode: DrainMode) -> int:
+    def words_cycles(self, rows: int, outputs: int, mode: DrainMode, head_dim: int = 0) -> int:
         """Cycles in which the tile's (the pair's) words pass, nobody stalling; a command adds a constant latency."""
+        lanes = self.params.vector_lanes
         row = self.reader.row_cycles(outputs, paired=mode == DrainMode.GATED)
-        return rows * (max(row, GATED_II * outputs // self.params.vector_lanes) if mode == DrainMode.GATED else row)
+        if mode == DrainMode.GATED:
+            row = max(row, GATED_II * outputs // lanes)
+        elif mode != DrainMode.RESIDUAL:
+            heads = outputs // round_up(head_dim, VECTOR_ALIGN)
+            row = max(row, heads * round_up(head_dim, SEGMENT_BYTES) // lanes)
+        return rows * row
 
     def elaborate(self, platform):
         m = Module()

@@ -1,5 +1,7 @@
 """Everything element-wise: drains, statistics, quantisation, gathers, and the memories that they share."""
 
+from typing import Any
+
 from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -86,7 +88,8 @@ class VectorUnit(wiring.Component):
         m.submodules.rotary = rotary = WordMemory(rotary_depth(params), word)
 
         # --- commands and the outside ---
-        for unit, engine in zip(UNITS, (drain, quantise, gather)):
+        engines: dict[str, Any] = {"drain": drain, "quantise": quantise, "gather": gather}
+        for unit, engine in engines.items():
             connect(m, flipped(getattr(self, f"{unit}_command")), engine.command)
             m.d.comb += [getattr(self, f"{unit}_done").eq(engine.done), getattr(self, f"{unit}_busy").eq(engine.busy),
                          self.events[f"{unit}_busy"].eq(engine.busy), engine.rows.eq(self.pass_state.rows)]

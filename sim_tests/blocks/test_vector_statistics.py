@@ -80,8 +80,8 @@ def word_fields(x: np.ndarray, lanes: int, has_norm: bool, bank: int, cuts: int,
             "data": x.reshape(rows, words, lanes)[row, word].view(np.uint32)}
 
 
-def float_of(bits: int) -> np.float32:
-    return np.array(bits, np.uint32).view(np.float32)[()]
+def float_of(bits: int) -> float:
+    return float(np.array(bits, np.uint32).view(np.float32)[()])
 
 
 @pytest.mark.parametrize("lanes, rows, beat_bytes", [(4, 3, 16), (8, 1, 16), (2, 4, 32), (8, 4, 32)])
@@ -97,7 +97,7 @@ def test_statistics(lanes: int, rows: int, beat_bytes: int):
         x = rng.normal(size=(running, length)).astype(np.float32)
         x *= np.float32(10) ** rng.integers(-6, 6, x.shape).astype(np.float32)
         if stall:
-            x.reshape(-1)[rng.choice(x.size, 5)] = [np.inf, np.nan, LARGEST, 1e-40, -0.0]
+            x.reshape(-1)[rng.choice(x.size, 5)] = np.array([np.inf, np.nan, LARGEST, 1e-40, -0.0], np.float32)
         gain = rng.normal(size=length).astype(np.float32)
         sim.set("rows", running)
         inputs = {"words": word_fields(x, lanes, has_norm, bank, 3, seed)}

@@ -44,7 +44,7 @@ from sim_tests.harness.fast import VerilatedLibrary
 
 HIDDEN, INNER, HEAD_DIM, HEADS = 40, 72, 18, 3
 HEAD_PADDED = 24
-EPSILON = np.float32(1e-5)
+EPSILON = 1e-5
 
 
 class Bench(wiring.Component):
@@ -145,7 +145,7 @@ class Layer:
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.3])
-@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("design", [*list(DESIGNS)[:2], pytest.param(list(DESIGNS)[2], marks=pytest.mark.full)])
 def test_layer(design: str, stall: float):
     layer = Layer(design, stall)
     params, sim, rows, lanes, rng = layer.params, layer.sim, layer.rows, layer.lanes, layer.rng
@@ -219,7 +219,8 @@ def test_layer(design: str, stall: float):
                            has_norm=1, gain_bank=1, first_word=first // lanes, row_words=words["inner"], scale=0.01,
                            scale2=0.02))
         gate_scale, up_scale = golden.row_scales(scale, 0.01), golden.row_scales(scale, 0.02)
-        vector[:, first:first + outputs] = golden.gated(gate[:, :outputs], up[:, :outputs], gate_scale, up_scale, function)
+        part = golden.gated(gate[:, :outputs], up[:, :outputs], gate_scale, up_scale, function)
+        vector[:, first:first + outputs] = part
     base, steps = np.array(tiles).T
     layer.run({"drain_command": commands(DRAIN, *inputs), "tile": {"base": base, "steps": steps}},
               {"drain_finished": 2})
