@@ -11,6 +11,7 @@ from rtl.contract.weight_encodings import DENSE_WEIGHTS_PER_BYTE, FIVE_BIT
 from rtl.streams import shapes
 
 DIGIT_BITS = 2  # a ternary weight as w + 1
+AS_LOGIC = {"ram_style": "logic", "rom_style": "distributed"}  # one's word for Yosys, the other's for Vivado
 
 
 class CodeDecoder(wiring.Component):
@@ -45,10 +46,11 @@ class CodeDecoder(wiring.Component):
 
         # Two tables of constants with a read port for each place; Verilog shows each once.
         m.submodules.weights_of_byte = weights_of_byte = Memory(
-            shape=DIGIT_BITS * DENSE_WEIGHTS_PER_BYTE, depth=256, init=[_digits(byte) for byte in range(256)])
+            shape=DIGIT_BITS * DENSE_WEIGHTS_PER_BYTE, depth=256, init=[_digits(byte) for byte in range(256)],
+            attrs=AS_LOGIC)
         m.submodules.code_of_weights = code_of_weights = Memory(
             shape=p.code_bits, depth=1 << DIGIT_BITS * p.group,
-            init=[_code(digits, p.group) for digits in range(1 << DIGIT_BITS * p.group)])
+            init=[_code(digits, p.group) for digits in range(1 << DIGIT_BITS * p.group)], attrs=AS_LOGIC)
         used = p.tables * p.outputs * p.group
         used_bytes = -(-used // DENSE_WEIGHTS_PER_BYTE)
         weights = Signal(DIGIT_BITS * DENSE_WEIGHTS_PER_BYTE * used_bytes, reset_less=True)
