@@ -39,7 +39,8 @@ class Accelerator(wiring.Component):
     Parameters
     ----------
     params  : the design.
-    kernels : mapping name → compiled kernel (``.pipeline(lanes, ii, tag_bits)``), as ``hls_py.kernels.registry.KERNELS``.
+    kernels : mapping name → compiled kernel (``.pipeline(lanes, ii, tag_bits)``), as
+    ``hls_py.kernels.registry.KERNELS``.
 
     Ports: AXI4-Lite slave ``s_axi_control_*``, AXI4 masters ``m_axi_<p>_*`` of ``port_bytes``, ``interrupt`` (level).
     """
@@ -129,7 +130,8 @@ class Accelerator(wiring.Component):
         write = dots.operand_write
         m.d.comb += [
             write.valid.eq(attention.operand_write.valid | head.operand_write.valid),
-            write.payload.eq(Mux(head.operand_write.valid, head.operand_write.payload, attention.operand_write.payload)),
+            write.payload.eq(Mux(head.operand_write.valid, head.operand_write.payload,
+                                 attention.operand_write.payload)),
             attention.operand_write.ready.eq(write.ready & ~head.operand_write.valid),
             head.operand_write.ready.eq(write.ready),
             dots.beats.valid.eq(Mux(head.busy, head.beats.valid, attention.beats.valid)),
@@ -183,13 +185,15 @@ class Accelerator(wiring.Component):
                 connect(m, data, write.data[client])
             axi4.connect_flat(m, self, memory_prefix(port), read.bus)
             axi4.connect_flat(m, self, memory_prefix(port), write.bus)
-            m.d.comb += [read.stop.eq(control.stop), write.stop.eq(control.stop), kv_writer.port_idle[port].eq(write.idle[0])]
+            m.d.comb += [read.stop.eq(control.stop), write.stop.eq(control.stop),
+                         kv_writer.port_idle[port].eq(write.idle[0])]
             moved += [read.bus.rvalid & read.bus.rready, write.bus.wvalid & write.bus.wready, write.bus.bvalid]
             settled += [read.outstanding == 0, write.outstanding == 0]
             quiet.append(write.idle.all())
             read_errors.append(read.error)
             write_errors.append(write.error)
-        m.d.comb += [control.settled.eq(Cat(*settled).all()), control.memory_quiet.eq(Cat(*quiet).all() & kv_writer.idle)]
+        m.d.comb += [control.settled.eq(Cat(*settled).all()),
+                     control.memory_quiet.eq(Cat(*quiet).all() & kv_writer.idle)]
         for port in range(p.ports):
             for error, cause, where in ((read_errors[port], ErrorCause.READ_ERROR, 2 + port),
                                         (write_errors[port], ErrorCause.WRITE_ERROR, 2 + p.ports + port)):
@@ -198,7 +202,8 @@ class Accelerator(wiring.Component):
         self.event_beats = {
             Counter.KV_READ_BEATS: kv.data.valid & kv.data.ready,
             Counter.TABLE_READ_BEATS: table.data.valid & table.data.ready,
-            Counter.WRITE_BEATS: getattr(self, f"{memory_prefix(0)}_wvalid") & getattr(self, f"{memory_prefix(0)}_wready"),
+            Counter.WRITE_BEATS: getattr(self, f"{memory_prefix(0)}_wvalid") & getattr(self,
+                f"{memory_prefix(0)}_wready"),
         }
         any_moved = Signal()
         m.d.comb += any_moved.eq(Cat(*moved).any())

@@ -38,7 +38,8 @@ class Agreement:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--text", type=Path, required=True, metavar="FILE", help="text to score (.txt or .txt.xz)")
-    parser.add_argument("--positions", type=int, default=2048, metavar="N", help="positions compared (default: %(default)s)")
+    parser.add_argument("--positions", type=int, default=2048, metavar="N",
+                        help="positions compared (default: %(default)s)")
     parser.add_argument("--length", type=int, default=256, metavar="N",
                         help="tokens a sequence; each starts anew (default: %(default)s)")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the figures as JSON")
@@ -56,7 +57,8 @@ def run(arguments: argparse.Namespace) -> None:
     found = compare(ours, theirs, tokens)
     print(f"positions                {found.positions}\n"
           f"argmax agreement         {100 * found.argmax_agreement:.2f} %\n"
-          f"nats a token             golden {found.nats_per_token:.5f}, transformers {found.oracle_nats_per_token:.5f}\n"
+          f"nats a token             golden {found.nats_per_token:.5f}, "
+          f"transformers {found.oracle_nats_per_token:.5f}\n"
           f"perplexity               golden {np.exp(found.nats_per_token):.4f}, "
           f"transformers {np.exp(found.oracle_nats_per_token):.4f}: {100 * (found.perplexity_ratio - 1):+.3f} %\n"
           f"mean error of the logits {100 * found.mean_logit_error:.2f} % of their standard deviation")
@@ -89,7 +91,7 @@ def read_tokens(model: Path, text: Path, positions: int, length: int) -> np.ndar
 
 
 def golden_logits(model: Path, tokens: np.ndarray, quiet: bool) -> np.ndarray:
-    """float32 [sequences, n, vocabulary] through the host's golden device (a subprocess: nothing here imports the host)."""
+    """float32 [sequences, n, vocabulary] through the host's golden device, a subprocess: nothing here imports the host."""
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder) / "tokens.npy", Path(folder) / "logits.npy"
         np.save(given, tokens)

@@ -135,8 +135,8 @@ def _into_kernel(port: Port, data: Any) -> Any:
         return data.astype(np.int64)
     if data.dtype.kind != "f":
         raise TypeError(f"argument {port.name} takes floats, not {data.dtype}")
-    values = float32.canonical(data)
-    return float32.bits_to_float(float32.float_bits(values) & BFLOAT16_MASK) if port.bfloat16 else values
+    data = np.asarray(data, np.float32)  # made canonical by the graph
+    return float32.bits_to_float(float32.float_bits(data) & BFLOAT16_MASK) if port.bfloat16 else data
 
 
 def _out_of_kernel(port: Port, value: Any) -> Any:

@@ -109,6 +109,10 @@ def _shift_right_value(a: Any, amount: Any) -> Any:
     return np.right_shift(a, np.minimum(amount, 63))  # NumPy leaves longer shifts undefined
 
 
+def _as_bit(predicate: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *operands: predicate(*operands).astype(np.int64)  # NumPy's booleans add up to a boolean
+
+
 OPERATIONS: dict[str, Operation] = {
     # float32
     "float_add": Operation(_float, float32.add),
@@ -118,10 +122,10 @@ OPERATIONS: dict[str, Operation] = {
     "float_absolute": Operation(_float, float32.absolute),
     "float_maximum": Operation(_float, float32.maximum),
     "float_minimum": Operation(_float, float32.minimum),
-    "float_less": Operation(_bit, np.less),
-    "float_less_equal": Operation(_bit, np.less_equal),
-    "float_equal": Operation(_bit, np.equal),
-    "is_nan": Operation(_bit, np.isnan),
+    "float_less": Operation(_bit, _as_bit(np.less)),
+    "float_less_equal": Operation(_bit, _as_bit(np.less_equal)),
+    "float_equal": Operation(_bit, _as_bit(np.equal)),
+    "is_nan": Operation(_bit, _as_bit(np.isnan)),
     "scale_exponent": Operation(_float, float32.scale_exponent),
     "from_int": Operation(_float, float32.from_int),
     "to_fixed": Operation(_to_fixed, float32.to_fixed),
@@ -134,9 +138,9 @@ OPERATIONS: dict[str, Operation] = {
     "int_multiply": Operation(_multiply, np.multiply),
     "int_negate": Operation(_negate, np.negative),
     "int_absolute": Operation(_absolute, np.abs),
-    "int_less": Operation(_bit, np.less),
-    "int_less_equal": Operation(_bit, np.less_equal),
-    "int_equal": Operation(_bit, np.equal),
+    "int_less": Operation(_bit, _as_bit(np.less)),
+    "int_less_equal": Operation(_bit, _as_bit(np.less_equal)),
+    "int_equal": Operation(_bit, _as_bit(np.equal)),
     "bit_and": Operation(_and, np.bitwise_and),
     "bit_or": Operation(_bitwise, np.bitwise_or),
     "bit_xor": Operation(_bitwise, np.bitwise_xor),

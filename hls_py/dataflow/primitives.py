@@ -240,4 +240,4 @@ def _record(name: str, values: list[Any], wrapped: bool, params: dict[str, Any])
     result = operation.evaluate(*(value.array for value in values), **params)
     if not wrapped:
         return result
-    return Concrete(np.asarray(result) if result.dtype != np.bool_ else np.asarray(result, np.int64))
+    return Concrete(np.asarray(result))

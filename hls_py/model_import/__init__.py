@@ -1,1 +1,1 @@
-"""Reads a model folder in Hugging Face form into what packing needs; what a model needs is read from config and tensors."""
+"""Reads a model folder in Hugging Face form; what a model needs is read from config and tensors, never from a name."""

@@ -76,7 +76,8 @@ class Model:
         names = ["model.embed_tokens.weight", "model.norm.weight"]
         if not self.config.tied_head:
             names.append("lm_head.weight")
-        parts = ["input_layernorm", "post_attention_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
+        parts = ["input_layernorm", "post_attention_layernorm", "self_attn.q_proj", "self_attn.k_proj",
+                 "self_attn.v_proj",
                  "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]
         parts += [n for n in (self._attention_sub_norm, self._ffn_sub_norm) if n]
         names += [f"model.layers.{i}.{part}.weight" for i in range(self.config.layers) for part in parts]
@@ -117,7 +118,8 @@ class Model:
 
     def embedding(self) -> np.ndarray:
         """float32 [vocabulary, hidden]."""
-        return self.checkpoint.float_tensor("model.embed_tokens.weight", (self.config.vocabulary, self.config.hidden_size))
+        return self.checkpoint.float_tensor("model.embed_tokens.weight", (self.config.vocabulary,
+                                                                          self.config.hidden_size))
 
     def head(self) -> np.ndarray:
         """float32 [vocabulary, hidden]; the embedding where the head is tied."""

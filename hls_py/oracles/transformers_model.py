@@ -22,7 +22,8 @@ def transformers_logits(folder: Path, tokens: np.ndarray) -> np.ndarray:
         from transformers import AutoModelForCausalLM
         from transformers.utils import logging
     except ImportError:
-        raise TellmeError("verify needs torch and transformers; install the extra: pip install 'tellme[oracles]'") from None
+        raise TellmeError("verify needs torch and transformers; install the extra: "
+                          "pip install 'tellme[oracles]'") from None
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)

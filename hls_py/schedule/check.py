@@ -1,6 +1,7 @@
 """Runs a program against the machine's finite queues and buffers, and refuses one that would wait for ever.
 
-Time is left out: a command is carried out as soon as everything it needs is there. If that ends with commands left over, no
+Time is left out: a command is carried out as soon as everything it needs is there. If that ends with commands left
+over, no
 timing can save them; if it ends with none, every wait of the real machine ends too, because a command that could run
 only ever frees what others wait for.
 """

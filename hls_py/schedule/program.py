@@ -33,7 +33,8 @@ class _Program:
         self.banks = gain_banks(shape)
         self.words: list[bytes] = []
 
-    def add(self, opcode: Opcode, wait: tuple[int, ...] = (), signal: tuple[int, ...] = (), **fields: int | float) -> None:
+    def add(self, opcode: Opcode, wait: tuple[int, ...] = (), signal: tuple[int, ...] = (),
+            **fields: int | float) -> None:
         layout = words.LAYOUTS[opcode]
         mask = {"wait": sum(1 << s for s in wait), "signal": sum(1 << s for s in signal)}
         self.words.append(layout.pack(opcode=opcode, **mask, **fields))
@@ -53,7 +54,8 @@ class _Program:
                  **self.statistics(layer, norm))
 
     def tile(self, tile: Tile, width: int, buffer: int, release: bool) -> None:
-        self.add(Opcode.TILE, activation=buffer, release=int(release), steps=tile.steps, slices=self.shape.slices(width))
+        self.add(Opcode.TILE, activation=buffer, release=int(release), steps=tile.steps,
+                 slices=self.shape.slices(width))
 
     # ---- parts of a pass ------------------------------------------------------------------------------------------
 

@@ -86,7 +86,8 @@ class ModelShape:
                 raise TellmeError(f"the model's {what} ({value}) exceeds the design's {name} ({limit}); "
                                   f"generate a design with a larger {name}")
         if c.activation not in p.activations:
-            raise TellmeError(f"the model needs the activation {c.activation}, the design has {', '.join(p.activations)}")
+            raise TellmeError(f"the model needs the activation {c.activation}, "
+                              f"the design has {', '.join(p.activations)}")
         if self.max_rows < 1:
             raise TellmeError("the model is too wide for one row on this design; raise max_hidden, max_inner, "
                               "max_kv_width or max_row_vectors")

@@ -1,7 +1,7 @@
 """The program: command words of 32 bytes, fetched in order, issued to the units' queues.
 
-A command starts when every semaphore of its ``wait`` mask is above zero (each is then decremented) and, when it is done,
-increments every semaphore of its ``signal`` mask. Commands of one unit run in order; units run concurrently.
+A command starts when every semaphore of its ``wait`` mask is above zero (each is then decremented) and, when it is
+done, increments every semaphore of its ``signal`` mask. Commands of one unit run in order; units run concurrently.
 Elements are counted with padding to VECTOR_ALIGN unless said otherwise; "words" are W elements.
 """
 
@@ -133,7 +133,8 @@ QUANTISE = _command("quantise", [
     Field("gain_bank", 0, 12, 1, "bank of the gains, released after the last slice when has_norm"),
     Field("words", 2, 0, 16, "words of a row"),
     Field("row_words", 2, 16, 16, "words from one row to the next in the source memory"),
-    Field("slices", 3, 0, 16, "slices of T·G elements (target ACTIVATION) or segments of 16 (target HEAD); the rest is zero"),
+    Field("slices", 3, 0, 16,
+          "slices of T·G elements (target ACTIVATION) or segments of 16 (target HEAD); the rest is zero"),
     Field("inverse_count", 4, 0, 32, "1/n for the mean, n the true number of elements", "float32"),
     Field("epsilon", 5, 0, 32, "the norm's eps", "float32"),
 ], "inverse and scale of every row from its statistics, then int8 codes, all rows of a slice, slice by slice.")

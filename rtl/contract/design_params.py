@@ -91,12 +91,14 @@ class DesignParams:
         need(2 <= self.row_vectors <= 64 and self.row_vectors % 2 == 0, "row_vectors", "it must be even, 2 … 64")
         need(self.ports in power_of_two and self.ports <= 8, "ports", "it must be 1, 2, 4 or 8")
         need(self.port_bytes in power_of_two and 4 <= self.port_bytes <= 64, "port_bytes", "it must be 4 … 64, 2ⁿ")
-        need(self.beat_bytes in (16, 32, 64, 128, 256), "port_bytes", "ports × port_bytes must be 16, 32, 64, 128 or 256")
+        need(self.beat_bytes in (16, 32, 64, 128, 256), "port_bytes",
+             "ports × port_bytes must be 16, 32, 64, 128 or 256")
         need(32 <= self.address_bits <= 64, "address_bits", "it must be 32 … 64")
         need(1 <= self.rows_per_builder <= 8, "rows_per_builder", "it must be 1 … 8")
         need(1 <= self.burst_beats <= 256, "burst_beats", "it must be 1 … 256")
         need(self.burst_beats * self.port_bytes <= 4096, "burst_beats", "a burst may not exceed 4096 bytes")
-        need(self.ring_words in power_of_two or self.ring_words in (4096, 8192), "ring_words", "it must be a power of two")
+        need(self.ring_words in power_of_two or self.ring_words in (4096, 8192), "ring_words",
+             "it must be a power of two")
         need(self.ring_words >= 4 * self.burst_beats, "ring_words", "it must hold at least four bursts")
         need(1 <= self.top_k <= 256, "top_k", "it must be 1 … 256")
         need(1 <= self.max_slots <= 1024, "max_slots", "it must be 1 … 1024")
@@ -110,7 +112,8 @@ class DesignParams:
         known = {f.name.lower() for f in ActivationFunction}
         need(bool(self.activations) and set(self.activations) <= known, "activations", f"choose from {sorted(known)}")
         needed = encodings.beat_bits_needed(self.encoding, self.tables, self.outputs, self.group)
-        need(needed <= 8 * self.beat_bytes, "tables", f"a step's codes take {needed} bits of a beat of {8 * self.beat_bytes}")
+        need(needed <= 8 * self.beat_bytes, "tables",
+             f"a step's codes take {needed} bits of a beat of {8 * self.beat_bytes}")
 
     # ---- derived -------------------------------------------------------------------------------------------------
 

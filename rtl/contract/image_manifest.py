@@ -1,7 +1,7 @@
 """image.json: what a packed image is, for whom it was packed, and where its parts lie in its files.
 
-An image folder holds ``design.json`` (the DesignParams), ``image.json`` (this), ``stream.bin`` (the weight stream, whole beats
-in order), ``tables.bin`` (embedding and rotary rows, whole beats) and ``program.bin`` (command words).
+An image folder holds ``design.json`` (the DesignParams), ``image.json`` (this), ``stream.bin`` (the weight stream,
+whole beats in order), ``tables.bin`` (embedding and rotary rows, whole beats) and ``program.bin`` (command words).
 """
 
 from __future__ import annotations

@@ -53,13 +53,15 @@ ROW_ENTRY = WordLayout("row_entry", 4, [
     Field("token", 1, 0, 32, "token id, or the slot with TOKEN_FROM_SLOT"),
     Field("slot", 2, 0, 16, "sequence slot, for the argmax kept on chip"),
     Field("flags", 2, 16, 16, "RowFlag bits"),
-    Field("visible", 3, 0, 32, "bit j: this row sees the new token of row j of the pass (causal: its own and earlier of its group)"),
+    Field("visible", 3, 0, 32,
+          "bit j: this row sees the new token of row j of the pass (causal: its own and earlier of its group)"),
 ])
 
 GROUP_ENTRY = WordLayout("group_entry", 8, [
     Field("first_row", 0, 0, 8, "first of the group's rows, which are contiguous"),
     Field("rows", 0, 8, 8, "rows, ≥ 1"),
-    Field("past", 1, 0, 32, "positions in memory before the pass; row i of the group has position past + i unless drafts branch"),
+    Field("past", 1, 0, 32,
+          "positions in memory before the pass; row i of the group has position past + i unless drafts branch"),
     Field("list_address", 2, 0, 64, "byte address of the block list of layer 0, KV head 0; 16-byte aligned"),
     Field("blocks", 4, 0, 32, "entries: ceil((past + rows)/128), newest block first"),
 ])

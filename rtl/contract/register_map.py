@@ -124,7 +124,8 @@ REGISTERS = [
     Register("COUNTER", 0x100, Access.READ, "64-bit counters (enum Counter), low word first", count=2 * len(Counter)),
     Register("KV_BASE", 0x300, Access.READ_WRITE, "byte address of the KV cache on each port: low, high",
              count=2 * MAX_PORTS, busy_write=False),
-    Register("TABLE_BASE", 0x340, Access.READ_WRITE, "byte address of the tables (embedding, rotary) on each port: low, high",
+    Register("TABLE_BASE", 0x340, Access.READ_WRITE,
+             "byte address of the tables (embedding, rotary) on each port: low, high",
              count=2 * MAX_PORTS, busy_write=False),
 ]
 

@@ -42,7 +42,8 @@ HEAD_CHUNK_ROWS = 256
 def record(destination: Destination, payload: bytes, sequence: int, beat_bytes: int, flags: int = 0) -> bytes:
     """Header beat and payload (padded with zeros to whole beats) as they lie in the stream."""
     payload += bytes(-len(payload) % beat_bytes)
-    fields = dict(magic=MAGIC, destination=destination, flags=flags, beats=len(payload) // beat_bytes, sequence=sequence)
+    fields = dict(magic=MAGIC, destination=destination, flags=flags, beats=len(payload) // beat_bytes,
+                  sequence=sequence)
     blank = RECORD_HEADER.pack(**fields).ljust(beat_bytes, b"\0")
     crc = zlib.crc32(payload, zlib.crc32(blank))
     return RECORD_HEADER.pack(**fields, crc=crc).ljust(beat_bytes, b"\0") + payload

@@ -1,1 +1,1 @@
-"""Registers, pass loading, the command sequencer, semaphores, and the supervisor that stops and restarts the machine."""
+"""Registers, pass loading, the command sequencer, semaphores, and the supervisor that stops and restarts all."""

@@ -41,8 +41,8 @@ class Control(wiring.Component):
     stop, settled, unit_reset : memory is told to stop, says that nothing is owed; then the units are reset.
     memory_quiet : every write is acknowledged.
 
-    ``unit_reset`` must reset everything that runs a pass: whoever instantiates this gives the module the domain UNIT_DOMAIN
-    (``add_unit_domain``), which loader, sequencer and queues in here are part of.
+    ``unit_reset`` must reset everything that runs a pass: whoever instantiates this gives the module the domain
+    UNIT_DOMAIN (``add_unit_domain``), which loader, sequencer and queues in here are part of.
     """
 
     def __init__(self, params: DesignParams, errors: int):
@@ -128,10 +128,12 @@ class Control(wiring.Component):
         m.d.comb += [
             supervisor.progress.eq(self.progress | started | self.done.any()),
             supervisor.watch_info.eq(Cat(self.unit_busy, *[0] * (15 - len(Unit)), sequencer.busy)),
-            supervisor.settled.eq(self.settled), self.stop.eq(supervisor.stop), self.unit_reset.eq(supervisor.unit_reset),
+            supervisor.settled.eq(self.settled), self.stop.eq(supervisor.stop),
+            self.unit_reset.eq(supervisor.unit_reset),
             self.running.eq(running),
             registers.busy.eq(supervisor.busy),
-            registers.status.eq(Cat(supervisor.busy | supervisor.pending, supervisor.error, supervisor.queue_full, supervisor.draining)),
+            registers.status.eq(Cat(supervisor.busy | supervisor.pending, supervisor.error, supervisor.queue_full,
+                                    supervisor.draining)),
             registers.error_cause.eq(supervisor.cause), registers.error_info.eq(supervisor.info),
             registers.passes_done.eq(supervisor.done_count), registers.event_done.eq(supervisor.event_done),
             registers.event_error.eq(supervisor.event_error), self.interrupt.eq(registers.interrupt),

@@ -11,7 +11,7 @@ COUNTER_BITS = 48
 
 
 class Counters(wiring.Component):
-    """``values[c]`` rises by one in every cycle in which ``events[c]`` and ``running`` are set; ``clear`` zeroes all."""
+    """``values[c]`` rises by one in each cycle in which ``events[c]`` and ``running`` are set; ``clear`` zeroes all."""
 
     def __init__(self):
         super().__init__({

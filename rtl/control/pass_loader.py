@@ -15,11 +15,14 @@ from rtl.streams import shapes
 class PassLoader(wiring.Component):
     """Header, rows, groups, then extents of the pass at ``address``.
 
-    Rows and groups are checked (BAD_PASS, BAD_ROW, WRONG_DESIGN: ``error`` pulses with cause and info and the loader stops until
+    Rows and groups are checked (BAD_PASS, BAD_ROW, WRONG_DESIGN: ``error`` pulses with cause and info and the loader
+    stops until
     reset). A row whose token is "the argmax of slot s" gets it from the slot memory, which ``slot_write`` fills.
 
-    ``loaded`` comes with the first extent; the others follow as the stream takes them, while the pass runs. After the last one the
-    first is queued once more for the next pass, unless NO_PREFETCH; if the next pass begins with another extent, ``stale`` is
+    ``loaded`` comes with the first extent; the others follow as the stream takes them, while the pass runs. After the
+    last one the
+    first is queued once more for the next pass, unless NO_PREFETCH; if the next pass begins with another extent,
+    ``stale`` is
     raised instead of ``loaded``: the caller resets the units (this loader and the stream among them) and starts again.
 
     Streams
@@ -108,7 +111,8 @@ class PassLoader(wiring.Component):
             with m.State("HEADER CHECK"):
                 m.d.sync += [
                     kept.eq(header), state.rows.eq(header.rows), state.groups.eq(header.groups),
-                    state.list_layer_bytes.eq(header.list_layer_bytes), state.list_head_bytes.eq(header.list_head_bytes),
+                    state.list_layer_bytes.eq(header.list_layer_bytes),
+                    state.list_head_bytes.eq(header.list_head_bytes),
                     state.logits_address.eq(header.logits_address),
                     state.logits_row_bytes.eq(header.logits_row_bytes),
                     state.results_address.eq(header.results_address), number.eq(0), next_row.eq(0),
@@ -155,11 +159,12 @@ class PassLoader(wiring.Component):
                 for name, value in (("first_row", group.first_row), ("group_rows", group.rows), ("past", group.past),
                                     ("list_address", group.list_address), ("blocks", group.blocks)):
                     m.d.sync += getattr(state, name)[number].eq(value)
+                tile_log2 = bits_for(p.tile_positions) - 1
                 end = Signal(9)
                 blocks = Signal(32)
                 last = number + 1 == state.groups
                 m.d.comb += [end.eq(group.first_row + group.rows),
-                             blocks.eq((group.past + group.rows + p.tile_positions - 1)[bits_for(p.tile_positions) - 1:])]
+                             blocks.eq((group.past + group.rows + p.tile_positions - 1) >> tile_log2)]
                 m.d.sync += [next_row.eq(end), number.eq(number + 1)]
                 bad = ((group.first_row != next_row) | (group.rows == 0) | (end > state.rows)
                        | (last & (end != state.rows)) | (group.blocks != blocks))

@@ -21,8 +21,8 @@ class RegisterBank(wiring.Component):
     abort, acknowledge, counters_clear : one-cycle pulses.
     pass_push, pass_address : a pulse with the pass descriptor's address.
     watchdog_limit, kv_base, table_base : written values.
-    busy : while set, writing a register with ``busy_write`` False is refused; ``bad_write`` pulses with ``bad_address``.
-    status, error_cause, error_info, passes_done, counters : what reads give.
+    busy : while set, writing a register with ``busy_write`` False is refused; ``bad_write`` pulses with
+    ``bad_address``. status, error_cause, error_info, passes_done, counters : what reads give.
     event_done, event_error : pulses that set INTERRUPT_STATUS; ``interrupt`` is its masked or.
 
     Timing: a write takes effect, and is answered, two cycles after address and data are both there; a read is answered

@@ -13,8 +13,8 @@ from rtl.streams import shapes
 class Sequencer(wiring.Component):
     """Issues commands in program order; ``END`` waits for ``quiet`` and finishes the pass.
 
-    Checks every command: a known opcode, and sizes within the design's limits, else ``bad_command`` pulses with the command's
-    number and the sequencer stops until reset. A program that ends without END is a bad command too.
+    Checks every command: a known opcode, and sizes within the design's limits, else ``bad_command`` pulses with the
+    command's number and the sequencer stops until reset. A program that ends without END is a bad command too.
 
     Streams
     -------
@@ -113,7 +113,8 @@ class Sequencer(wiring.Component):
             return shapes.command_layout(layout)(command)
 
         tile, drain, quantise = fields(words.TILE), fields(words.DRAIN), fields(words.QUANTISE)
-        gather, attend, kv, head = fields(words.GATHER), fields(words.ATTEND), fields(words.KV_WRITE), fields(words.HEAD)
+        gather, attend, kv, head = fields(words.GATHER), fields(words.ATTEND), fields(words.KV_WRITE),
+        fields(words.HEAD)
         opcode = command[:8]
 
         def within(value, limit):

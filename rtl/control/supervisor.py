@@ -15,9 +15,10 @@ RESET_CYCLES = 4
 class Supervisor(wiring.Component):
     """The pass queue, the watchdog, and the stop sequence.
 
-    A pass runs from ``start`` to ``pass_done``. An error (lowest source first), ``abort`` or the watchdog latches a cause, raises
-    ``stop`` towards memory, waits until memory owes nothing (``settled``), and resets the units. STATUS shows the error at
-    once; the next queued pass starts after ``acknowledge`` and the reset. ABORT drops the queued passes.
+    A pass runs from ``start`` to ``pass_done``. An error (lowest source first), ``abort`` or the watchdog latches a
+    cause, raises
+    ``stop`` towards memory, waits until memory owes nothing (``settled``), and resets the units. STATUS shows the error
+    at once; the next queued pass starts after ``acknowledge`` and the reset. ABORT drops the queued passes.
 
     Ports
     -----
@@ -67,7 +68,8 @@ class Supervisor(wiring.Component):
         with m.Elif(self.push & ~queue.w_rdy):
             m.d.comb += [caught.valid.eq(1), caught.cause.eq(ErrorCause.QUEUE_OVERFLOW.value)]
         with m.Elif(bites):
-            m.d.comb += [caught.valid.eq(1), caught.cause.eq(ErrorCause.WATCHDOG.value), caught.info.eq(self.watch_info)]
+            m.d.comb += [caught.valid.eq(1), caught.cause.eq(ErrorCause.WATCHDOG.value),
+                         caught.info.eq(self.watch_info)]
         m.d.comb += self.event_error.eq(caught.valid & ~self.error)
         with m.If(caught.valid & ~self.error):
             m.d.sync += [self.error.eq(1), self.cause.eq(caught.cause), self.info.eq(caught.info)]

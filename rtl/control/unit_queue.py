@@ -67,8 +67,8 @@ class UnitQueue(wiring.Component):
 class Semaphores(wiring.Component):
     """Counting semaphores of the units' queues.
 
-    ``count[s]`` rises by one for every unit whose finished command signals s and falls by one when a command that waits for s
-    starts. One command starts a cycle, the lowest unit first, so that two can't take the same count.
+    ``count[s]`` rises by one for every unit whose finished command signals s and falls by one when a command that waits
+    for s starts. One command starts a cycle, the lowest unit first, so that two can't take the same count.
 
     Ports (arrays over units)
     -----

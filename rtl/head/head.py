@@ -20,8 +20,8 @@ from rtl.streams import shapes
 class Head(wiring.Component):
     """``logit[r][v] = float32(Σ_k x[r][k]·w[v][k])·row_scale[r]·vocabulary_scale[v]`` for v = 0 … vocabulary − 1.
 
-    Rows whose flags ask for nothing are skipped. ARGMAX keeps the winner for the row's slot (``slot_write``) and writes a
-    result; TOP_K adds the k best to it; LOGITS writes every logit to memory.
+    Rows whose flags ask for nothing are skipped. ARGMAX keeps the winner for the row's slot (``slot_write``) and writes
+    a result; TOP_K adds the k best to it; LOGITS writes every logit to memory.
 
     Parameters
     ----------
@@ -220,7 +220,8 @@ class Head(wiring.Component):
         exists = Signal()
         m.d.comb += [
             row.eq(result.turn * p.row_vectors + lane), index.eq(first_index + element),
-            exists.eq(row < self.pass_state.rows), flags.eq(Mux(exists, self.pass_state.flags[row[:bits_for(p.rows - 1)]], 0)),
+            exists.eq(row < self.pass_state.rows), flags.eq(Mux(exists,
+                                                                self.pass_state.flags[row[:bits_for(p.rows - 1)]], 0)),
         ]
         wanted = flags.any() & (index < vocabulary)
         tag_layout = data.StructLayout({"row": bits_for(p.rows - 1), "index": 32, "flags": 4})

@@ -13,8 +13,8 @@ ENTRY = data.StructLayout({"index": 32, "bits": 32})
 class TopK(wiring.Component):
     """Keeps, row by row, the k largest logits; among equal ones those with lower indices.
 
-    A row's heap has its worst entry on top: most logits are settled by one compare with it. A better logit replaces it and
-    sinks, at 3 cycles a level. Every entry is ordered as (float order of its logit, lower index first).
+    A row's heap has its worst entry on top: most logits are settled by one compare with it. A better logit replaces it
+    and sinks, at 3 cycles a level. Every entry is ordered as (float order of its logit, lower index first).
 
     Parameters
     ----------
@@ -23,9 +23,11 @@ class TopK(wiring.Component):
 
     Streams and signals
     -------------------
-    clear       : pulse: start anew with k = ``k`` (1 … capacity); takes rows·k cycles, ``ready`` of logits is low meanwhile.
+    clear       : pulse: start anew with k = ``k`` (1 … capacity); takes rows·k cycles, ``ready`` of logits is low
+    meanwhile.
     logits (in) : logits of all rows, a row's indices rising.
-    read (in)   : ``read_row`` is read out: entries (out) then gives its k entries, in no order. Only while no logits come.
+    read (in)   : ``read_row`` is read out: entries (out) then gives its k entries, in no order. Only while no logits
+    come.
     idle        : nothing sinks, nothing is cleared.
 
     Timing: a logit a cycle while nothing is replaced; 2 + 3·(levels) cycles for a replacement.

@@ -41,7 +41,8 @@ class WordWriter(wiring.Component):
         lane, left = Signal(range(lanes)), Signal(16)
         gathered, strobe = Signal(8 * self.params.port_bytes), Signal(self.params.port_bytes)
         full = Signal()
-        m.d.comb += [self.port_data.valid.eq(full), self.port_data.p.data.eq(gathered), self.port_data.p.strobe.eq(strobe)]
+        m.d.comb += [self.port_data.valid.eq(full), self.port_data.p.data.eq(gathered),
+                     self.port_data.p.strobe.eq(strobe)]
 
         asking = Signal()
         m.d.comb += [

@@ -1,4 +1,4 @@
-"""The catalogue of stream payloads and shared signals between blocks; see docs/architecture.md for who speaks to whom."""
+"""The catalogue of stream payloads and shared signals between blocks; docs/architecture.md says who speaks to whom."""
 
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.enum import Enum
@@ -15,7 +15,7 @@ BEAT_ADDRESS_BITS = 32
 BEATS_BITS = 16
 
 
-class HeadKind(Enum, shape=2):
+class HeadKind(Enum, shape=2):  # type: ignore[call-arg]
     QUERY = 0
     KEY = 1
     VALUE = 2
@@ -171,7 +171,8 @@ def pass_state(params: DesignParams) -> wiring.Signature:
         "first_row": array(row_bits(params)), "group_rows": array(count), "past": array(32),
         "list_address": array(params.address_bits), "blocks": array(32),
         "list_layer_bytes": Out(32), "list_head_bytes": Out(32),
-        "logits_address": Out(params.address_bits), "logits_row_bytes": Out(32), "results_address": Out(params.address_bits),
+        "logits_address": Out(params.address_bits), "logits_row_bytes": Out(32),
+        "results_address": Out(params.address_bits),
     })
 
 

@@ -1,7 +1,7 @@
 """rtl/control behind real buses: AXI4-Lite and AXI4 by cocotbext-axi, units played by the bench.
 
-What is checked: commands reach each unit in program order and only when their semaphores are up; extents and prefetch; every
-cause that control itself detects can be read, and the next pass runs.
+What is checked: commands reach each unit in program order and only when their semaphores are up; extents and prefetch;
+every cause that control itself detects can be read, and the next pass runs.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ class ControlBench(wiring.Component):
             port.stop.eq(control.stop), self.rows.eq(control.pass_state.rows), self.tokens.eq(control.pass_state.token),
             self.running.eq(control.running), self.unit_reset.eq(control.unit_reset),
             control.slot_write.eq(self.slot_write), control.slot.eq(self.slot), control.slot_token.eq(self.slot_token),
-            control.errors[0].eq(Cat(port.error, Const(ErrorCause.READ_ERROR.value, 8))), control.errors[1].eq(self.unit_error),
+            control.errors[0].eq(Cat(port.error, Const(ErrorCause.READ_ERROR.value,
+                                                       8))), control.errors[1].eq(self.unit_error),
         ]
         return m
 
@@ -98,8 +99,10 @@ def program(rng: random.Random) -> tuple[list[bytes], list[tuple[Unit, int, int]
     commands, plan = [], []
     makers = {
         Opcode.TILE: dict(steps=3, slices=2), Opcode.DRAIN: dict(steps=3, outputs=8, mode=0),
-        Opcode.QUANTISE: dict(words=4, slices=1), Opcode.GATHER: dict(words=4), Opcode.KV_WRITE: dict(head_dim=8, kv_heads=1),
-        Opcode.ATTEND: dict(head_dim=8, kv_heads=1, queries_per_kv=1), Opcode.HEAD: dict(vocabulary=9, segments=1, top_k=1),
+        Opcode.QUANTISE: dict(words=4, slices=1), Opcode.GATHER: dict(words=4), Opcode.KV_WRITE: dict(head_dim=8,
+            kv_heads=1),
+        Opcode.ATTEND: dict(head_dim=8, kv_heads=1, queries_per_kv=1), Opcode.HEAD: dict(vocabulary=9, segments=1,
+            top_k=1),
     }
     for _ in range(40):
         opcode = rng.choice(list(makers))
@@ -109,7 +112,8 @@ def program(rng: random.Random) -> tuple[list[bytes], list[tuple[Unit, int, int]
             raised[s] -= 1
         for s in signal:
             raised[s] += 1
-        commands.append(words.LAYOUTS[opcode].pack(opcode=opcode, wait=mask(*wait), signal=mask(*signal), **makers[opcode]))
+        commands.append(words.LAYOUTS[opcode].pack(opcode=opcode, wait=mask(*wait), signal=mask(*signal),
+                                                   **makers[opcode]))
         plan.append((words.UNIT_OF[opcode], mask(*wait), mask(*signal)))
     # Whatever is still up is taken, so that the next pass starts from zero.
     while any(raised):
@@ -146,7 +150,8 @@ class TB:
     async def write(self, name: str, value: int, index: int = 0) -> None:
         await self.registers.write_dword(register_map.address(name, index), value)
 
-    def place(self, commands: list[bytes], rows: int = 2, groups: int = 1, extents: int = 2, base: int = 0, **header: int):
+    def place(self, commands: list[bytes], rows: int = 2, groups: int = 1, extents: int = 2, base: int = 0,
+              **header: int):
         """A pass in memory; ``header`` overrides fields of the pass header."""
         p = self.params
         self.ram.write(PROGRAM, b"".join(commands))

@@ -30,7 +30,8 @@ class Bench(wiring.Component):
     def __init__(self, params: DesignParams):
         self.params = params
         self.head = Head(params, KERNELS, params.operand_words)
-        members = {n: m for n, m in self.head.signature.members.items() if n not in (*INNER, "slot_write", "slot", "slot_token")}
+        members = {n: m for n, m in self.head.signature.members.items() if n not in (*INNER, "slot_write", "slot",
+            "slot_token")}
         super().__init__({**members, "slot_tokens": Out(data.ArrayLayout(32, SLOTS))})
 
     def elaborate(self, platform):
@@ -54,7 +55,8 @@ class Bench(wiring.Component):
 
 
 def design(**changes: int) -> DesignParams:
-    defaults: dict[str, int] = dict(rows=4, row_vectors=4, tables=4, outputs=2, ports=1, port_bytes=64, top_k=8, max_hidden=96,
+    defaults: dict[str, int] = dict(rows=4, row_vectors=4, tables=4, outputs=2, ports=1, port_bytes=64, top_k=8,
+                                    max_hidden=96,
                                     max_inner=128, max_head_dim=64, max_row_vectors=8, max_slots=SLOTS)
     return DesignParams(**{**defaults, **changes})  # type: ignore[arg-type]
 
@@ -76,7 +78,8 @@ def test_head(name: str, hidden: int, vocabulary: int, stall: float):
     sim = VerilatedLibrary(Bench(params), "headbench").simulator()
     for trial in range(3):
         rows = int(rng.integers(1, params.rows + 1))
-        choices = [RowFlag.LOGITS, RowFlag.ARGMAX, RowFlag.TOP_K, RowFlag.ARGMAX | RowFlag.TOP_K | RowFlag.LOGITS, RowFlag(0)]
+        choices = [RowFlag.LOGITS, RowFlag.ARGMAX, RowFlag.TOP_K, RowFlag.ARGMAX | RowFlag.TOP_K | RowFlag.LOGITS,
+                   RowFlag(0)]
         flags = [choices[rng.integers(len(choices))] for _ in range(rows)]
         if trial == 0:
             flags = [choices[3]] * rows

@@ -18,7 +18,8 @@ def test_top_k(rows: int, capacity: int, stall: float):
         for logits in (k, 3 * k + 7):
             seed = bench_seed() + k + logits
             rng = np.random.default_rng(seed)
-            values = random_rows(rows, logits, seed) if logits % 2 else rng.normal(size=(rows, logits)).astype(np.float32)
+            values = random_rows(rows, logits, seed) if logits % 2 else rng.normal(size=(rows,
+                logits)).astype(np.float32)
             row, index = alternation(rows, logits, seed)
             sim.set("k", k)
             sim.set("clear", 1)

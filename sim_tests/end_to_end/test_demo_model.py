@@ -1,4 +1,4 @@
-"""The demo model on the demo design: RTL's logits are golden's, bit for bit, whatever memory does and however passes are cut."""
+"""The demo model on the demo design: RTL equals golden bit for bit, whatever memory does and however passes are cut."""
 
 from __future__ import annotations
 
@@ -117,7 +117,8 @@ def test_two_sequences_in_one_pass(machines, golden_runs):
         ]).rows
         first.length += 1
         second.length += 3
-        expected = np.concatenate([golden_runs[61][0][first.length - 1:first.length], golden_runs[61][0][start:start + 3]])
+        expected = np.concatenate([golden_runs[61][0][first.length - 1:first.length],
+                                   golden_runs[61][0][start:start + 3]])
         assert_equal(logits_of(results), expected)
 
 

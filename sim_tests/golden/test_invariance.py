@@ -92,7 +92,8 @@ def run_case(machine: Accelerator, stage: Stage, seed: int) -> None:
             sequence = sequences[n]
             pool.reserve(sequence, count)
             tokens = stage.texts[n][sequence.length:sequence.length + count]
-            inputs.append(Group(sequence.slot, sequence.length, [Row(t, RowFlag.LOGITS) for t in tokens], sequence.blocks))
+            inputs.append(Group(sequence.slot, sequence.length, [Row(t, RowFlag.LOGITS) for t in tokens],
+                                sequence.blocks))
         results = machine.run(inputs).rows
         got = np.stack([r.logits for r in results if r.logits is not None])
         np.testing.assert_array_equal(got.view(np.uint32), np.concatenate(expected).view(np.uint32),
@@ -101,7 +102,8 @@ def run_case(machine: Accelerator, stage: Stage, seed: int) -> None:
             sequences[n].length += count
 
 
-def reject_draft(machine: Accelerator, pool: SequencePool, sequence: Sequence, stage: Stage, rng: random.Random) -> None:
+def reject_draft(machine: Accelerator, pool: SequencePool, sequence: Sequence, stage: Stage,
+                 rng: random.Random) -> None:
     """Run wrong tokens behind a sequence and take them back."""
     count = rng.randint(1, machine.max_rows)
     length = sequence.length
@@ -161,7 +163,8 @@ def test_branching_drafts(stages):
             Row(second, RowFlag.LOGITS, visible=(0, 2), position=127)]
     results = machine.run([Group(sequence.slot, 126, rows, sequence.blocks)]).rows
     np.testing.assert_array_equal(results[1].logits, alone[0])
-    # The second branch is stored one position later, in the next tile here, so only its maths may differ in the last bits.
+    # The second branch is stored one position later, in the next tile here, so only its maths may differ in the last
+    # bits.
     assert np.argmax(results[2].logits) == np.argmax(alone[1])
 
 
@@ -186,6 +189,6 @@ def test_tiles_aligned_to_the_pass_would_be_caught(stages, monkeypatch):
 
 
 def test_models_fit(stages, tmp_path: Path):
-    """The cases reach what they are meant to: tiles of both sides of 128, several rows, sub-norms absent and present."""
+    """The cases reach what they are meant to: tiles on both sides of 128, several rows, different positions."""
     assert max(LENGTHS) > 128 and stages["grouped"].machines[16].max_rows == 16
     assert not np.array_equal(stages["grouped"].expected[0][0], stages["grouped"].expected[0][1])

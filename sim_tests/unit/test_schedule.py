@@ -43,7 +43,8 @@ def test_tiles_cover_every_output_once(outputs: int, unit: int, steps: int):
        pairs=st.integers(2, 50), ffn=st.integers(5, 500), sub_norms=st.booleans(), tied=st.booleans(),
        with_head=st.booleans())
 def test_programs_of_any_model_end(hidden, layers, kv_heads, per_kv, pairs, ffn, sub_norms, tied, with_head):
-    model = TinyModel(hidden=hidden, layers=layers, heads=kv_heads * per_kv, kv_heads=kv_heads, head_dim=2 * pairs, ffn=ffn,
+    model = TinyModel(hidden=hidden, layers=layers, heads=kv_heads * per_kv, kv_heads=kv_heads, head_dim=2 * pairs,
+                      ffn=ffn,
                       sub_norms=sub_norms, tied=tied)
     shape = shape_of(model, max_kv_width=3 * 112, max_inner=1024)
     check_program(shape, program_of(shape, with_head), with_head)

@@ -54,7 +54,8 @@ class KvCache:
         self.striped, self.layout, self.first_beat, self.block_beats = striped, layout, first_beat, block_beats
 
     def read(self, block: int) -> Tile:
-        return unpack_tile(self.striped.read(self.first_beat + block * self.block_beats, self.layout.tile_beats), self.layout)
+        return unpack_tile(self.striped.read(self.first_beat + block * self.block_beats, self.layout.tile_beats),
+                           self.layout)
 
     def write(self, block: int, tile: Tile) -> None:
         self.striped.write(self.first_beat + block * self.block_beats, pack_tile(tile, self.layout))

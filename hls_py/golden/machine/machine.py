@@ -1,7 +1,7 @@
 """Runs passes: what the accelerator writes to memory, from what lies in memory.
 
-Commands are executed one after the other in program order, which is an order that the hardware's semaphores allow; a row's
-bits don't depend on which.
+Commands are executed one after the other in program order, which is an order that the hardware's semaphores allow; a
+row's bits don't depend on which.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ class _Run:
 
     def execute(self) -> None:
         handlers: dict[Opcode, Callable[[Fields], None]] = {
-            Opcode.TILE: self.tile, Opcode.DRAIN: self.drain, Opcode.QUANTISE: self.quantise, Opcode.GATHER: self.gather,
+            Opcode.TILE: self.tile, Opcode.DRAIN: self.drain, Opcode.QUANTISE: self.quantise,
+            Opcode.GATHER: self.gather,
             Opcode.ATTEND: self.attend, Opcode.KV_WRITE: self.kv_write, Opcode.HEAD: self.head,
         }
         program = self.described.program
@@ -278,7 +279,7 @@ class _Run:
             groups = -(-rows // segments)
             beats = -(-4 * groups * segments // self.params.beat_bytes)
             scales = self.stream.next(Destination.HEAD_SCALES, beats)[0].reshape(-1).view("<f4")
-            payload, _, key = self.stream.next(Destination.HEAD_ROWS, groups * f["segments"])
+            payload, _, _ = self.stream.next(Destination.HEAD_ROWS, groups * f["segments"])
             by_beat = payload.reshape(groups, f["segments"], segments, SEGMENT_BYTES)
             codes = by_beat.transpose(0, 2, 1, 3).reshape(groups * segments, -1).view(np.int8)
             logits[:, first:first + rows] = logits_of(operands, row_scale, codes[:rows], scales[:rows])
