@@ -113,8 +113,8 @@ class Sequencer(wiring.Component):
             return shapes.command_layout(layout)(command)
 
         tile, drain, quantise = fields(words.TILE), fields(words.DRAIN), fields(words.QUANTISE)
-        gather, attend, kv, head = fields(words.GATHER), fields(words.ATTEND), fields(words.KV_WRITE),
-        fields(words.HEAD)
+        gather, attend = fields(words.GATHER), fields(words.ATTEND)
+        kv, head = fields(words.KV_WRITE), fields(words.HEAD)
         opcode = command[:8]
 
         def within(value, limit):
