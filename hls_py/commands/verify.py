@@ -91,7 +91,7 @@ def read_tokens(model: Path, text: Path, positions: int, length: int) -> np.ndar
 
 
 def golden_logits(model: Path, tokens: np.ndarray, quiet: bool) -> np.ndarray:
-    """float32 [sequences, n, vocabulary] through the host's golden device, a subprocess: nothing here imports the host."""
+    """float32 [sequences, n, vocabulary] from the host's golden device, a subprocess: nothing here imports the host."""
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder) / "tokens.npy", Path(folder) / "logits.npy"
         np.save(given, tokens)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class _Program:
         mask = {"wait": sum(1 << s for s in wait), "signal": sum(1 << s for s in signal)}
         self.words.append(layout.pack(opcode=opcode, **mask, **fields))
 
-    def statistics(self, layer: int, norm: Norm | None) -> dict[str, int]:
+    def statistics(self, layer: int, norm: Norm | None) -> dict[str, Any]:
         """Fields that say which norm the written vector feeds; None: it is quantised without one."""
         if norm is None:
             return {"has_norm": 0, "gain_bank": 0}

@@ -191,7 +191,8 @@ class TB:
 
     async def units(self) -> None:
         """Take commands, finish them later in order; progress while anything moves."""
-        dut, waiting = self.dut, {u: [] for u in Unit}
+        dut = self.dut
+        waiting: dict[Unit, list[int]] = {u: [] for u in Unit}
         while True:
             ready = sum(1 << u for u in Unit if not self.frozen and self.rng.random() < 0.5)
             done = 0
@@ -341,8 +342,7 @@ async def every_cause_can_be_read_and_the_next_pass_runs(dut):
         ("stuck", ErrorCause.WATCHDOG, 1 << 15, lambda: tb.place(stuck)),
     ]
     await tb.write("WATCHDOG_LIMIT", 1000)
-    passes = 0
-    for name, cause, info, arrange in cases:
+    for passes, (name, cause, info, arrange) in enumerate(cases):
         arrange()
         await tb.push()
         assert await tb.finish() & Status.ERROR, name
@@ -352,8 +352,7 @@ async def every_cause_can_be_read_and_the_next_pass_runs(dut):
         tb.place(commands)
         await tb.push()
         assert not (await tb.finish()) & Status.ERROR, f"pass after {name}"
-        passes += 1
-        assert await tb.read("PASSES_DONE") == passes
+        assert await tb.read("PASSES_DONE") == passes + 1
 
 
 @cocotb.test()

@@ -54,9 +54,9 @@ class TinyModel:
         def ternary(name: str, outputs: int, inputs: int) -> None:
             codes = rng.choice(np.array([-1, 0, 1], np.int8), (outputs, inputs), p=[0.3, 0.4, 0.3])
             rows = -(-outputs // 4)
-            fields = np.ones((4 * rows, inputs), np.uint8)
-            fields[:outputs] = (codes + 1).astype(np.uint8)
-            fields = fields.reshape(4, rows, inputs)
+            padded = np.ones((4 * rows, inputs), np.uint8)
+            padded[:outputs] = (codes + 1).astype(np.uint8)
+            fields = padded.reshape(4, rows, inputs)
             out[f"{name}.weight"] = sum(fields[i] << 2 * i for i in range(4)).astype(np.uint8)
             out[f"{name}.weight_scale"] = np.array([1.2 / np.sqrt(inputs)], bfloat16)
 

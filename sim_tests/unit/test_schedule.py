@@ -77,12 +77,12 @@ def test_a_ring_too_small_for_a_pair_is_refused():
 
 def test_leftovers_are_refused():
     shape = shape_of(TinyModel())
-    with pytest.raises(TellmeError, match="leaves behind|stream holds|wait for ever"):
+    with pytest.raises(TellmeError, match=r"leaves behind|stream holds|wait for ever"):
         check_program(shape, program_of(shape, with_head=False), True)
 
 
 def test_a_model_that_does_not_fit_names_the_limit():
-    with pytest.raises(TellmeError, match="head_dim.*max_head_dim"):
+    with pytest.raises(TellmeError, match=r"head_dim.*max_head_dim"):
         program_of(shape_of(TinyModel(head_dim=130)))
     with pytest.raises(TellmeError, match="activation"):
         program_of(shape_of(TinyModel(activation="relu2"), activations=("silu",)))
