@@ -1,6 +1,7 @@
 """rtl/memory_ports/read_port.py and write_port.py against cocotbext-axi memories."""
 
 import random
+from functools import partial
 
 import cocotb
 import pytest
@@ -14,6 +15,7 @@ from sim_tests.harness.axi_monitor import AxiMonitor
 from sim_tests.harness.bench import reset, run_bench
 from sim_tests.harness.streams import cycle, receive, send, stalls
 
+simulate = partial(run_bench, max_cycles=100_000)  # a hang is to show soon
 SIZE = 1 << 16
 ADDRESS_BITS = 40
 
@@ -239,6 +241,30 @@ async def a_long_write_keeps_the_bus_busy(dut):
 
 
 @cocotb.test()
+async def a_slow_client_holds_nobody(dut):
+    """Client 0 owes words of its second burst: client 1 writes all the same, and no address waits for words."""
+    bench = await reset(dut)
+    burst = bench.burst_beats
+    memory = PortMemory(dut, "bus_", SIZE)
+    monitor = AxiMonitor(dut, "bus", params_of(bench.port_bytes, burst))
+    payload = (1 << 9 * bench.port_bytes) - 1
+    cocotb.start_soon(send(dut, "request__0", [request_payload(0, 2 * burst)]))
+    await send(dut, "data__0", [payload] * (2 * burst - 1))
+    cocotb.start_soon(send(dut, "request__1", [request_payload(0x4000, 3 * burst)]))
+    cocotb.start_soon(send(dut, "data__1", [payload] * (3 * burst)))
+    await settled(dut, 2)
+    while int(dut.idle.value) != 2:
+        await settled(dut)
+    assert monitor.words_written == 4 * burst and monitor.writes_open == 0
+    await RisingEdge(dut.clk)
+    await send(dut, "data__0", [payload])
+    await ReadOnly()
+    while int(dut.idle.value) != 3:
+        await settled(dut)
+    assert memory.read(0, SIZE // 2).count(255) == 5 * burst * bench.port_bytes
+
+
+@cocotb.test()
 async def write_errors(dut):
     bench = await reset(dut)
     params = params_of(bench.port_bytes, bench.burst_beats)
@@ -304,45 +330,50 @@ SHAPES = [(4, 1, 1), (16, 16, 2), (32, 7, 3), (16, 256, 1)]  # port_bytes, burst
 @pytest.mark.parametrize("pause", [0.0, 0.4])
 @pytest.mark.parametrize("port_bytes, burst_beats, clients", SHAPES)
 def test_reads(port_bytes: int, burst_beats: int, clients: int, pause: float):
-    run_bench(ReadPort(params_of(port_bytes, burst_beats), clients), __name__, testcase="reads_are_right", pause=pause,
-              port_bytes=port_bytes, burst_beats=burst_beats, clients=clients, requests=25 // clients, most=70)
+    simulate(ReadPort(params_of(port_bytes, burst_beats), clients), __name__, testcase="reads_are_right", pause=pause,
+             port_bytes=port_bytes, burst_beats=burst_beats, clients=clients, requests=25 // clients, most=70)
 
 
 def test_long_read():
-    run_bench(ReadPort(params_of(16, 16), 2), __name__, testcase="a_long_read_keeps_the_bus_busy", port_bytes=16,
-              burst_beats=16)
+    simulate(ReadPort(params_of(16, 16), 2), __name__, testcase="a_long_read_keeps_the_bus_busy", port_bytes=16,
+             burst_beats=16)
 
 
 def test_read_priority():
-    run_bench(ReadPort(params_of(16, 4), 2), __name__, testcase="priority_and_no_starvation", port_bytes=16,
-              burst_beats=4)
+    simulate(ReadPort(params_of(16, 4), 2), __name__, testcase="priority_and_no_starvation", port_bytes=16,
+             burst_beats=4)
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.4])
 @pytest.mark.parametrize("testcase", ["read_errors_and_overflow", "reads_settle_after_stop"])
 def test_read_trouble(testcase: str, pause: float):
-    run_bench(ReadPort(params_of(16, 16), 2), __name__, testcase=testcase, pause=pause, port_bytes=16, burst_beats=16,
-              stops=12)
+    simulate(ReadPort(params_of(16, 16), 2), __name__, testcase=testcase, pause=pause, port_bytes=16, burst_beats=16,
+             stops=12)
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.4])
 @pytest.mark.parametrize("port_bytes, burst_beats, clients", SHAPES)
 def test_writes(port_bytes: int, burst_beats: int, clients: int, pause: float):
-    run_bench(WritePort(params_of(port_bytes, burst_beats), clients), __name__, testcase="writes_are_right",
-              pause=pause, port_bytes=port_bytes, burst_beats=burst_beats, clients=clients, requests=25 // clients,
-              most=70)
+    simulate(WritePort(params_of(port_bytes, burst_beats), clients), __name__, testcase="writes_are_right",
+             pause=pause, port_bytes=port_bytes, burst_beats=burst_beats, clients=clients, requests=25 // clients,
+             most=70)
 
 
 def test_long_write():
-    run_bench(WritePort(params_of(16, 16), 2), __name__, testcase="a_long_write_keeps_the_bus_busy", port_bytes=16,
-              burst_beats=16)
+    simulate(WritePort(params_of(16, 16), 2), __name__, testcase="a_long_write_keeps_the_bus_busy", port_bytes=16,
+             burst_beats=16)
+
+
+def test_slow_writer():
+    simulate(WritePort(params_of(16, 16), 2), __name__, testcase="a_slow_client_holds_nobody", port_bytes=16,
+             burst_beats=16, max_cycles=5000)
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.4])
 @pytest.mark.parametrize("testcase", ["write_errors", "writes_settle_after_stop"])
 def test_write_trouble(testcase: str, pause: float):
-    run_bench(WritePort(params_of(16, 16), 2), __name__, testcase=testcase, pause=pause, port_bytes=16, burst_beats=16,
-              stops=12)
+    simulate(WritePort(params_of(16, 16), 2), __name__, testcase=testcase, pause=pause, port_bytes=16, burst_beats=16,
+             stops=12)
 
 
 @pytest.mark.parametrize("port", [ReadPort, WritePort])

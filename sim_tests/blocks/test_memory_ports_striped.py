@@ -1,6 +1,7 @@
 """Striped reader and writer and the linear reader on real ports, against cocotbext-axi memories."""
 
 import random
+from functools import partial
 
 import cocotb
 import pytest
@@ -22,6 +23,7 @@ from sim_tests.harness.axi_monitor import AxiMonitor
 from sim_tests.harness.bench import reset, run_bench
 from sim_tests.harness.streams import cycle, receive, send, stalls
 
+simulate = partial(run_bench, max_cycles=100_000)  # a hang is to show soon
 SIZE = 1 << 16
 
 
@@ -195,20 +197,20 @@ def design(ports: int, port_bytes: int, burst_beats: int) -> DesignParams:
 @pytest.mark.parametrize("ports, port_bytes, burst_beats, depth, slow_port", SHAPES)
 def test_striped(ports: int, port_bytes: int, burst_beats: int, depth: int, slow_port: int, pause: float):
     params = design(ports, port_bytes, burst_beats)
-    run_bench(Memories(params, depth), __name__, testcase="everything_at_once", params=params.to_dict(), pause=pause,
-              slow_port=slow_port, requests=12)
+    simulate(Memories(params, depth), __name__, testcase="everything_at_once", params=params.to_dict(), pause=pause,
+             slow_port=slow_port, requests=12)
 
 
 @pytest.mark.parametrize("ports, port_bytes, burst_beats, depth, slow_port", SHAPES[:2])
 def test_room_is_reserved(ports: int, port_bytes: int, burst_beats: int, depth: int, slow_port: int):
     params = design(ports, port_bytes, burst_beats)
-    run_bench(Memories(params, depth), __name__, testcase="room_is_reserved", params=params.to_dict(), pause=0.0,
-              depth=depth)
+    simulate(Memories(params, depth), __name__, testcase="room_is_reserved", params=params.to_dict(), pause=0.0,
+             depth=depth)
 
 
 def test_full_rate():
     params = design(2, 32, 16)
-    run_bench(Memories(params, 100), __name__, testcase="reads_at_full_rate", params=params.to_dict(), pause=0.0)
+    simulate(Memories(params, 100), __name__, testcase="reads_at_full_rate", params=params.to_dict(), pause=0.0)
 
 
 def test_refuses_impossible_depths():

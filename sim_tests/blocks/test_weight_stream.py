@@ -2,6 +2,7 @@
 
 import random
 import zlib
+from functools import partial
 from itertools import pairwise
 
 import cocotb
@@ -26,6 +27,7 @@ from sim_tests.harness.axi_monitor import AxiMonitor
 from sim_tests.harness.bench import reset, run_bench
 from sim_tests.harness.streams import cycle, receive, send, stalls
 
+simulate = partial(run_bench, max_cycles=100_000)  # a hang is to show soon
 SIZE = 1 << 17
 QUEUE_WORDS = 4
 """Words that a ring's output queue holds, beside the ring."""
@@ -292,31 +294,42 @@ def design(ports: int, port_bytes: int, burst_beats: int, ring_words: int) -> De
 @pytest.mark.parametrize("ports, port_bytes, burst_beats, ring_words, slow_port", SHAPES)
 def test_records(ports: int, port_bytes: int, burst_beats: int, ring_words: int, slow_port: int, pause: float):
     params = design(ports, port_bytes, burst_beats, ring_words)
-    run_bench(FetchedStream(params), __name__, testcase="records_arrive", params=params.to_dict(), pause=pause,
-              records=30, most=60, extents=7, slow_port=slow_port if pause else -1)
+    simulate(FetchedStream(params), __name__, testcase="records_arrive", params=params.to_dict(), pause=pause,
+             records=30, most=60, extents=7, slow_port=slow_port if pause else -1)
 
 
 @pytest.mark.parametrize("ports, port_bytes, burst_beats, ring_words, slow_port", SHAPES[1:3])
 def test_room(ports: int, port_bytes: int, burst_beats: int, ring_words: int, slow_port: int):
     params = design(ports, port_bytes, burst_beats, ring_words)
-    run_bench(FetchedStream(params), __name__, testcase="no_word_without_room", params=params.to_dict(), extents=3)
+    simulate(FetchedStream(params), __name__, testcase="no_word_without_room", params=params.to_dict(), extents=3)
 
 
 def test_full_rate():
     params = design(*SHAPES[3][:4])
-    run_bench(FetchedStream(params), __name__, testcase="full_rate", params=params.to_dict(), latency_cycles=60)
+    simulate(FetchedStream(params), __name__, testcase="full_rate", params=params.to_dict(), latency_cycles=60)
 
 
 @pytest.mark.parametrize("shape", SHAPES[1:])
 def test_latency(shape):
     params = design(*shape[:4])
-    run_bench(FetchedStream(params), __name__, testcase="latency", params=params.to_dict())
+    simulate(FetchedStream(params), __name__, testcase="latency", params=params.to_dict())
 
 
 @pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[3]])
 def test_faults(shape):
     params = design(*shape[:4])
-    run_bench(FetchedStream(params), __name__, testcase="faults", params=params.to_dict())
+    simulate(FetchedStream(params), __name__, testcase="faults", params=params.to_dict())
+
+
+def test_golden_of_records():
+    """What the benches don't reach: whole streams that are no streams, and what a good record yields."""
+    good = record(Destination.GAINS, bytes(range(40)), 7, 16, flags=1)
+    assert list(parse_records(good * 2, 16))[1] == StreamRecord(Destination.GAINS, 1, 7, 4, bytes(range(40)) + bytes(8))
+    assert list(parse_records(b"", 16)) == []
+    with pytest.raises(ValueError, match="not a multiple"):
+        list(parse_records(good[:-1], 16))
+    with pytest.raises(ValueError, match=r"record 1 at beat 4 \(sequence 7\): the stream ends after 2 of 3"):
+        list(parse_records(good + good[:-16], 16))
 
 
 def test_refuses_impossible_queues():
