@@ -17,32 +17,32 @@ from rtl.streams import shapes
 class Attention(wiring.Component):
     """``out[r, h] = Σ_t softmax_t(q[r, h]·k[t]·factor')·v[t]`` over the positions t that row r sees, KV heads shared.
 
-    int8 codes with a bfloat16 scale a (token, head); tiles of 128 absolute-aligned positions, newest first; arithmetic as in
-    hls_py/golden/attention. Positions below a group's ``past`` come from memory, the pass's own from on chip.
+    int8 codes with a bfloat16 scale a (token, head); tiles of 128 absolute-aligned positions, newest first;
+    arithmetic as in hls_py/golden/attention. Positions below a group's ``past`` come from memory, the pass's own from
+    on chip.
 
     Parameters
     ----------
-    params  : the design; see NewestKv, QueryBuffer for what fits. The array needs ``operand_words`` operand words, from 0.
+    params  : the design; see NewestKv, QueryBuffer for what fits. The array needs ``operand_words`` words.
     kernels : as SoftmaxPath.
 
     Streams and ports
     -----------------
     pass_state (in)         : shapes.pass_state.
-    heads, head_scales (in) : the pass's queries, keys and values of a layer. ATTEND may be given before they come: it asks
-                              for its block lists and KV beats at once and begins when every VALUE head is there. Keys and
-                              values stay until they are overwritten, which may begin when ATTEND and KV_WRITE are done.
+    heads, head_scales (in) : the pass's queries, keys and values of a layer. ATTEND may be given before they come: it
+                              asks for its block lists and KV beats at once and begins when every VALUE head is there.
+                              Keys and values stay until they are overwritten: not before ATTEND and KV_WRITE are done.
     command (in), done, busy (out) : ATTEND, one at a time. ``done`` pulses after the last word was taken.
-    kv_write_command (in), kv_write_done, kv_write_busy (out) : KV_WRITE; the heads must be there. ``done`` pulses when all
-                              beats were handed over; ``busy`` also covers their acknowledgement (``kv_write_idle``).
+    kv_write_command (in), kv_write_done, kv_write_busy (out) : KV_WRITE; the heads must be there. ``done`` pulses when
+                              all beats were handed over; ``busy`` also until they are acknowledged (``kv_write_idle``).
     words (out)             : shapes.vector_word; query head h of row r from word h·round_up(head_dim, 8)/W on.
     kv_request, kv_data     : a StripedReader. list_request, list_data; kv_list_request, kv_list_data : LinearReaders.
     kv_write_request, kv_write_data, kv_write_idle : a StripedWriter.
-    operand_write, beats, results : the DotEngine, which is attention's from ``command`` to ``done``; results carry their
-                              beats' tags, of which attention uses 14 bits.
-    events (out)            : attention_feed.EVENTS.
+    operand_write, beats, results : the DotEngine, attention's from ``command`` to ``done``; 14 bits of the tags are
+    used. events (out)            : attention_feed.EVENTS.
 
-    Timing: a tile takes the largest of its beats in memory (``memory_cycles``), its turns on the array (``array_cycles``) and
-    the softmax path's interval, once the first of a command has come.
+    Timing: a tile takes the largest of its beats in memory (``memory_cycles``), its turns on the array
+    (``array_cycles``) and the softmax path's interval, once the first of a command has come.
     """
 
     def __init__(self, params: DesignParams, kernels: Mapping[str, Any]):

@@ -52,7 +52,8 @@ def outer_ports(params: DesignParams) -> dict[str, wiring.Member]:
         "kv_write_request": Out(stream.Signature(shapes.STRIPED_REQUEST)),
         "kv_write_data": Out(stream.Signature(shapes.striped_write_word(params))), "kv_write_idle": In(1),
         "list_request": Out(stream.Signature(shapes.linear_request(params))), "list_data": In(stream.Signature(32)),
-        "kv_list_request": Out(stream.Signature(shapes.linear_request(params))), "kv_list_data": In(stream.Signature(32)),
+        "kv_list_request": Out(stream.Signature(shapes.linear_request(params))),
+        "kv_list_data": In(stream.Signature(32)),
         "operand_write": Out(stream.Signature(shapes.operand_write(params))),
         "beats": Out(stream.Signature(shapes.dot_beat(params))),
         "results": In(stream.Signature(shapes.dot_result(params))),
@@ -63,16 +64,16 @@ def outer_ports(params: DesignParams) -> dict[str, wiring.Member]:
 class AttentionFeed(wiring.Component):
     """Query and newest-KV buffers, block lists, walker, beats, scales and the KV writer.
 
-    Ports: ``outer_ports`` (see Attention), ``path_ports`` (see docs/attention.md), and ``path_done`` (in), which ends the
-    ATTEND command.
+    Ports: ``outer_ports`` (see Attention), ``path_ports`` (see docs/attention.md), and ``path_done`` (in), which
+    ends the ATTEND command.
     """
 
     def __init__(self, params: DesignParams):
         if kv_shapes.operand_words(params) > 1 << shapes.OPERAND_ADDRESS_BITS:
             raise ValueError(
-                f"attention needs {kv_shapes.operand_words(params)} operand words (max_row_vectors {params.max_row_vectors}, "
-                f"row_vectors {params.row_vectors}, max_head_dim {params.max_head_dim}); "
-                f"at most {1 << shapes.OPERAND_ADDRESS_BITS} can be addressed")
+                f"attention needs {kv_shapes.operand_words(params)} operand words "
+                f"(max_row_vectors {params.max_row_vectors}, row_vectors {params.row_vectors}, "
+                f"max_head_dim {params.max_head_dim}); at most {1 << shapes.OPERAND_ADDRESS_BITS} can be addressed")
         self.params = params
         super().__init__({**outer_ports(params), **path_ports(params), "path_done": In(1)})
 
@@ -106,8 +107,8 @@ class AttentionFeed(wiring.Component):
         wiring.connect(m, source.weights_free, state.weights_free)
         wiring.connect(m, source.beats, state.beats)
         m.d.comb += [
-            *(walker_field.eq(command[name]) for name, walker_field in (
-                ("layer_beat", walker.layer_beat), ("head_beats", walker.head_beats), ("block_beats", walker.block_beats))),
+            walker.layer_beat.eq(command.layer_beat), walker.head_beats.eq(command.head_beats),
+            walker.block_beats.eq(command.block_beats),
             walker.geometry.eq(geometry), loader.geometry.eq(geometry), source.geometry.eq(geometry),
             loader.enable.eq(heads_there), loader.release.eq(source.release), loader.query_data.eq(queries.read_data),
             queries.read_enable.eq(loader.query_enable), queries.read_word.eq(loader.query_word),
@@ -177,7 +178,8 @@ class AttentionFeed(wiring.Component):
         m.d.comb += [
             self.tile.valid.eq(source.tiles.valid), source.tiles.ready.eq(self.tile.ready),
             *(tile[name].eq(phase[name]) for name in (
-                "row_vectors", "first_row", "rows", "kv_head", "difference", "first_tile", "last_tile", "last_of_command")),
+                "row_vectors", "first_row", "rows", "kv_head", "difference",
+                "first_tile", "last_tile", "last_of_command")),
             *(tile[name].eq(command[name]) for name in (
                 "queries_per_kv", "head_dim", "factor", "row_words", "has_norm", "gain_bank")),
             tile.groups_of_positions.eq((phase.positions + self.params.segments - 1) >> log2),
@@ -244,7 +246,8 @@ class AttentionFeed(wiring.Component):
             writer.read_grant.eq(~source.read.enable & ~source.read_held),
             newest.read.enable.eq(source.read.enable | (writer.read.enable & writer.read_grant)),
             source.read.data.eq(newest.read.data), writer.read.data.eq(newest.read.data),
-            *(getattr(newest.read, name).eq(Mux(source.read.enable, getattr(source.read, name), getattr(writer.read, name)))
+            *(getattr(newest.read, name).eq(
+                Mux(source.read.enable, getattr(source.read, name), getattr(writer.read, name)))
               for name in ("is_value", "row", "word", "part")),
         ]
         with m.FSM():

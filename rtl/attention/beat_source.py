@@ -12,8 +12,8 @@ from rtl.streams import shapes
 
 
 class BeatSource(wiring.Component):
-    """Turns phases (see PhaseSequencer) into dot_beats: a byte whose position is below ``past`` comes from memory, any other
-    from the newest K or V.
+    """Turns phases (see PhaseSequencer) into dot_beats: a byte whose position is below ``past`` comes from memory, any
+    other from the newest K or V.
 
     Streams and ports
     -----------------
@@ -62,7 +62,8 @@ class BeatSource(wiring.Component):
         advance_first = ~first_valid | advance_second
         m.d.comb += [
             sequencer.items.ready.eq(advance_first),
-            self.read.enable.eq(sequencer.items.valid & advance_first & ~item.is_header & _needs_newest(self.params, item)),
+            self.read.enable.eq(
+                sequencer.items.valid & advance_first & ~item.is_header & _needs_newest(self.params, item)),
             self.read.is_value.eq(item.is_value),
             *(getattr(self.read, name).eq(item[name]) for name in ("row", "word", "part")),
             self.read_held.eq(first_valid & ~advance_second & ~first.is_header),
@@ -79,7 +80,8 @@ class BeatSource(wiring.Component):
             self.header.p.eq(self.kv_data.p),
             self.header.valid.eq(second_valid & second.is_header & self.kv_data.valid),
             self.beats.p.data.eq(_merge(m, self.params, second, self.kv_data.p, newest)),
-            *(self.beats.p[name].eq(second[name]) for name in ("operand", "turns", "turn_stride", "first", "last", "tag")),
+            *(self.beats.p[name].eq(second[name])
+              for name in ("operand", "turns", "turn_stride", "first", "last", "tag")),
             self.beats.valid.eq(second_valid & ~second.is_header & (~needs_memory | self.kv_data.valid)),
             self.kv_data.ready.eq(second_valid & Mux(second.is_header, self.header.ready,
                                                      needs_memory & self.beats.ready)),
@@ -89,8 +91,9 @@ class BeatSource(wiring.Component):
         ]
 
         tokens = Signal(2, init=2)
+        given = self.weights_free.valid & self.weights_free.ready
         m.d.comb += self.weights_free.valid.eq(tokens != 0)
-        m.d.sync += tokens.eq(tokens + (sent & second.ends_weights) - (self.weights_free.valid & self.weights_free.ready))
+        m.d.sync += tokens.eq(tokens + (sent & second.ends_weights) - given)
         return m
 
 

@@ -18,7 +18,7 @@ START = data.StructLayout({"layer": LAYER_BITS, "kv_heads": tile_shapes.HEAD_BIT
 class BlockList(wiring.Component):
     """Asks for the block list of every group (outer) and KV head (inner), newest block first.
 
-    A list lies at ``list_address[group] + layer·list_layer_bytes + kv_head·list_head_bytes``, one 32-bit number a block.
+    A list lies at ``list_address[group] + layer·list_layer_bytes + kv_head·list_head_bytes``, 32 bits a block.
 
     Parameters
     ----------

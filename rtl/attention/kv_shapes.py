@@ -34,7 +34,7 @@ def header_beats(params: DesignParams) -> int:
 # ---- on-chip memories ------------------------------------------------------------------------------------------------
 
 def query_words(params: DesignParams) -> int:
-    """Query segments of 16 dims that fit: P rows of max_inner (each head padded to 16) or of max_heads of max_head_dim."""
+    """Query segments of 16 dims that fit: P rows of max_inner (heads padded to 16) or of max_heads of max_head_dim."""
     row = min(params.max_inner + (SEGMENT_BYTES - VECTOR_ALIGN) * params.max_heads,
               params.max_heads * params.padded_head_dim)
     return params.rows * -(-row // SEGMENT_BYTES)
@@ -140,8 +140,8 @@ def geometry(params: DesignParams) -> data.StructLayout:
 def newest_read(params: DesignParams) -> wiring.Signature:
     """Read port of the newest K and V, as its user sees it: a beat in tile layout one cycle after ``enable``.
 
-    K: segment s is row ``row`` + s of word ``word``. V: byte j of segment s is of row ``row`` + j; ``word`` counts words
-    of value_word_bytes, ``part`` the S bytes within one. What lies outside the pass's rows is arbitrary.
+    K: segment s is row ``row`` + s of word ``word``. V: byte j of segment s is of row ``row`` + j; ``word`` counts
+    words of value_word_bytes, ``part`` the S bytes within one. What lies outside the pass's rows is arbitrary.
     """
     return wiring.Signature({
         "enable": Out(1), "is_value": Out(1), "row": Out(signed(ROW_INDEX_BITS)), "word": Out(WORD_BITS),

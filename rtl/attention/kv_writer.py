@@ -37,7 +37,8 @@ class KvWriter(wiring.Component):
         super().__init__({
             "group_heads": In(stream.Signature(kv_shapes.group_head(params))),
             "block_numbers": In(stream.Signature(32)),
-            "layer_beat": In(32), "head_beats": In(32), "block_beats": In(32), "geometry": In(kv_shapes.geometry(params)),
+            "layer_beat": In(32), "head_beats": In(32), "block_beats": In(32),
+            "geometry": In(kv_shapes.geometry(params)),
             "read": Out(kv_shapes.newest_read(params)), "read_grant": In(1),
             "scale_read": Out(kv_shapes.newest_scale_read(params)),
             "write_request": Out(stream.Signature(shapes.STRIPED_REQUEST)),
@@ -62,7 +63,8 @@ class KvWriter(wiring.Component):
         value_offset, key_beats, value_beats = (Signal(shapes.BEATS_BITS, name=name)
                                                 for name in ("value_offset", "key_beats", "value_beats"))
         key_skip, value_skip = Signal(shapes.BEATS_BITS), Signal(shapes.BEATS_BITS)
-        groups, blocks = (high >> log2) - (low >> log2) + 1, (high >> kv_shapes.BLOCK_LOG2) - (low >> kv_shapes.BLOCK_LOG2) + 1
+        groups = (high >> log2) - (low >> log2) + 1
+        blocks = (high >> kv_shapes.BLOCK_LOG2) - (low >> kv_shapes.BLOCK_LOG2) + 1
         m.d.sync += [
             key_skip.eq((low >> log2) * geometry.segments), key_beats.eq(groups * geometry.segments),
             value_skip.eq((low >> kv_shapes.BLOCK_LOG2) * geometry.dim_groups),

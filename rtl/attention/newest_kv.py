@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import memory, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In
 
 from rtl.attention import kv_shapes
 from rtl.contract.design_params import DesignParams
@@ -13,8 +13,8 @@ from rtl.streams import shapes
 class NewestKv(wiring.Component):
     """Written a head segment (16 dims of a row) at a time, read in the beats of the KV layout at any row.
 
-    K lies in S banks, row r in bank r mod S, so that S consecutive rows come at once; V lies in 16 banks by r mod 16, in
-    words of ``value_word_bytes`` dims. A read rotates the banks by the first row. Word w of row r of a bank of B
+    K lies in S banks, row r in bank r mod S, so that S consecutive rows come at once; V lies in 16 banks by r mod 16,
+    in words of ``value_word_bytes`` dims. A read rotates the banks by the first row. Word w of row r of a bank of B
     sits at w·ceil(rows/B) + r div B, so that fewer rows leave room for wider ones.
 
     Parameters
@@ -153,9 +153,9 @@ class NewestKv(wiring.Component):
                     row = (read.row >> log2) + (_low(read.row, log2) > bank)
                     m.d.comb += port.addr.eq(read.kv_head * rows + row)
                     user.append(port.data)
-        for user, read in enumerate(self.scale_reads):
-            for kind, users in found.items():
-                m.d.comb += read.scales[kind].eq(_rotate(m, users[user], read.row[:log2]))
+        for kind, users in found.items():
+            for banks_of_user, read in zip(users, self.scale_reads, strict=True):
+                m.d.comb += read.scales[kind].eq(_rotate(m, banks_of_user, read.row[:log2]))
 
 
 def _log2(power_of_two: int) -> int:

@@ -20,7 +20,7 @@ VALUE_TAG = data.StructLayout({"is_value": 1, "last": 1, "block": BLOCK_BITS, "d
 
 
 def beat_item(params: DesignParams) -> data.StructLayout:
-    """A header beat, or a beat for the array whose first ``past`` positions lie in memory, the others in newest K or V."""
+    """A header beat, or a beat for the array; its first ``past`` positions lie in memory, the others on chip."""
     return data.StructLayout({
         "is_header": 1, "is_value": 1, "past": bits_for(SEGMENT_BYTES),
         "row": signed(kv_shapes.ROW_INDEX_BITS), "word": kv_shapes.WORD_BITS, "part": 2,
@@ -33,9 +33,9 @@ def beat_item(params: DesignParams) -> data.StructLayout:
 class PhaseSequencer(wiring.Component):
     """Expands phases into beat_items.
 
-    K phase: its header's beats if memory holds any position of it; then position group g = 0 …, segment d = 0 … D/16 − 1:
-    operand word query slot + d, turns D/16 apart, one sum a group. V phase: block b = 0 …, dim group d = 0 … D/S − 1:
-    operand word weight slot + b, turns WEIGHT_STRIDE apart, one sum a beat. Slots alternate.
+    K phase: its header's beats if memory holds any position of it; then position group g = 0 …, segment d = 0 …
+    D/16 − 1: operand word query slot + d, turns D/16 apart, one sum a group. V phase: block b = 0 …, dim group d = 0 …
+    D/S − 1: operand word weight slot + b, turns WEIGHT_STRIDE apart, one sum a beat. Slots alternate.
 
     Streams and ports
     -----------------

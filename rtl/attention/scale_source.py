@@ -23,7 +23,8 @@ class ScaleSource(wiring.Component):
     scales (out)     : tile_shapes.scale_group, ceil(positions/S) a tile, rising. Positions beyond the tile's: anything.
     scale_read (out) : kv_shapes.newest_scale_read.
 
-    Timing: a position group a cycle; a tile's first one is offered two cycles after its last header beat. Two headers are kept.
+    Timing: a position group a cycle; a tile's first one is offered two cycles after its last header beat. Two headers
+    are kept.
     """
 
     def __init__(self, params: DesignParams):

@@ -43,7 +43,8 @@ class TileWalker(wiring.Component):
         super().__init__({
             "group_heads": In(stream.Signature(kv_shapes.group_head(params))),
             "block_numbers": In(stream.Signature(32)),
-            "layer_beat": In(32), "head_beats": In(32), "block_beats": In(32), "geometry": In(kv_shapes.geometry(params)),
+            "layer_beat": In(32), "head_beats": In(32), "block_beats": In(32),
+            "geometry": In(kv_shapes.geometry(params)),
             "kv_request": Out(stream.Signature(shapes.STRIPED_REQUEST)),
             "phases": Out(stream.Signature(kv_shapes.phase(params))),
             "loads": Out(stream.Signature(kv_shapes.load(params))),

@@ -180,7 +180,8 @@ class Case:
 
     def list_requests(self, written_only: bool = False) -> list[tuple[int, int]]:
         """(byte address, words) of each (group, KV head)."""
-        return [(address + LAYER * self.list_layer_bytes + head * self.list_head_bytes, self._list_words(group, written_only))
+        return [(address + LAYER * self.list_layer_bytes + head * self.list_head_bytes,
+                 self._list_words(group, written_only))
                 for group, address in zip(self.groups, self.list_addresses) for head in range(self.kv_heads)]
 
     def list_words(self, written_only: bool = False) -> list[int]:
@@ -191,7 +192,7 @@ class Case:
     def _list_words(self, group: Group, written_only: bool) -> int:
         return group.tiles - group.past // TILE_POSITIONS if written_only else group.tiles
 
-    # ---- what must come out --------------------------------------------------------------------------------------------
+    # ---- what must come out ------------------------------------------------------------------------------------------
 
     @cached_property
     def tiles(self) -> list[Tile]:

@@ -26,7 +26,8 @@ class AttentionBench(wiring.Component):
     def __init__(self, p: DesignParams):
         self.attention = Attention(p, KERNELS)
         self.engine = DotEngine(p, self.attention.operand_words)
-        members = {name: member for name, member in self.attention.signature.members.items() if name not in ENGINE_PORTS}
+        members = {name: member for name, member in self.attention.signature.members.items()
+                   if name not in ENGINE_PORTS}
         for name in COUNTED:
             members[name] = Out(8)
         super().__init__(members)
@@ -82,7 +83,8 @@ def run_attend(case: Case, simulator, stall, early: bool = False) -> np.ndarray:
     run = simulator.run_streams(
         {**(first if early else command), "list_data": np.array(case.list_words()),
          **({"kv_data": beat_ints(memory)} if len(memory) else {})},
-        {"words": count, "list_request": len(case.list_requests()), **({"kv_request": len(requests)} if requests else {})},
+        {"words": count, "list_request": len(case.list_requests()),
+         **({"kv_request": len(requests)} if requests else {})},
         stall=stall, idle_cycles=30)
     words, W = run.outputs["words"], case.params.vector_lanes
     assert run.outputs["words"]["last"].tolist() == [0] * (count - 1) + [1]

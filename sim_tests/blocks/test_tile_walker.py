@@ -23,7 +23,7 @@ WEIGHT_PORTS = ("weights", "weights_ready", "weights_free")
 
 
 class FeedBench(wiring.Component):
-    """Feed and array; ``weight_play`` waits for a free buffer before a tile's first and gives a token with its last one."""
+    """Feed and array; ``weight_play`` waits for a free buffer before a tile's first and gives a token with its last."""
 
     def __init__(self, p: DesignParams):
         self.p = p
@@ -78,8 +78,8 @@ def weight_fields(case: Case, weights: list[np.ndarray]) -> dict:
     for tile in weights:
         count = tile.shape[0] * tile.shape[1]
         for n, (vector, block) in enumerate(np.ndindex(tile.shape[:2])):
-            rows.append((vector // lanes, block, vector % lanes, int.from_bytes(tile[vector, block].tobytes(), "little"),
-                         n == 0, n == count - 1))
+            piece = int.from_bytes(tile[vector, block].tobytes(), "little")
+            rows.append((vector // lanes, block, vector % lanes, piece, n == 0, n == count - 1))
     turn, block, lane, piece, first, last = (np.array(c, object) for c in zip(*rows))
     return {"write": {"turn": turn, "block": block, "lane": lane, "mask": np.full(len(rows), 0xFFFF), "data": piece},
             "first": first, "last": last}
@@ -156,7 +156,8 @@ def run_case(case: Case, library: VerilatedLibrary, stall) -> tuple:
             "first_tile": [t.first_tile for t in case.tiles], "last_tile": [t.last_tile for t in case.tiles],
             "last_of_command": [t.last_of_command for t in case.tiles],
             "queries_per_kv": [case.queries_per_kv] * len(case.tiles), "head_dim": [case.head_dim] * len(case.tiles),
-            "factor": [int(case.factor.view(np.uint32))] * len(case.tiles), "row_words": [case.row_words] * len(case.tiles),
+            "factor": [int(case.factor.view(np.uint32))] * len(case.tiles),
+            "row_words": [case.row_words] * len(case.tiles),
             "has_norm": [1] * len(case.tiles), "gain_bank": [1] * len(case.tiles)}.items():
         np.testing.assert_array_equal(got["tile"][name], values, err_msg=name)
     compare(got["scales"]["key"], np.concatenate(wanted["key_scale"]), -1)

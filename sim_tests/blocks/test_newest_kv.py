@@ -1,0 +1,100 @@
+"""rtl/attention/newest_kv.py and query_buffer.py: what was written comes back in beats, at every row."""
+
+import numpy as np
+import pytest
+
+from rtl.attention import kv_shapes
+from rtl.attention.newest_kv import NewestKv
+from rtl.attention.query_buffer import QueryBuffer
+from rtl.contract.number_formats import SEGMENT_BYTES
+from rtl.streams.shapes import HeadKind
+from sim_tests.blocks.attention_cases import Case, params
+from sim_tests.harness.bench import bench_seed
+from sim_tests.harness.fast import VerilatedLibrary
+
+# (ports, port_bytes, A, P, W), (KV heads, queries per KV head, head_dim), rows
+SIZES = [((1, 16, 2, 3, 2), (2, 3, 18), 3), ((2, 16, 6, 4, 4), (3, 1, 100), 3), ((4, 16, 4, 21, 4), (2, 2, 40), 21),
+         ((4, 16, 4, 21, 4), (5, 1, 64), 9), ((4, 64, 4, 2, 4), (3, 1, 96), 2)]
+
+
+def case_of(design: tuple, model: tuple, rows: int) -> Case:
+    return Case(params(*design), *model, [(rows, 5)], seed=bench_seed())
+
+
+def of_kinds(streams: dict, *kinds: HeadKind) -> dict:
+    """The streams' items of some kinds, under the blocks' port names."""
+    chosen = {}
+    for name, port in (("heads", "segments"), ("head_scales", "scales")):
+        mask = np.isin(streams[name]["kind"], [k.value for k in kinds])
+        chosen[port] = {field: values[mask] for field, values in streams[name].items()}
+    return chosen
+
+
+@pytest.mark.parametrize("design, model, rows", SIZES)
+def test_newest_kv(design: tuple, model: tuple, rows: int):
+    case = case_of(design, model, rows)
+    p, S = case.params, case.params.segments
+    simulator = VerilatedLibrary(NewestKv(p)).simulator()
+    simulator.set("rows", rows)
+    for stall in (0.4, 0.0):
+        run = simulator.run_streams(of_kinds(case.head_streams(), HeadKind.KEY, HeadKind.VALUE), {}, stall=stall)
+    segments = case.keys.shape[1] * case.keys.shape[2] // SEGMENT_BYTES * rows
+    assert run.cycles == segments * (1 + SEGMENT_BYTES // kv_shapes.value_word_bytes(p))
+
+    # Every beat of every head at every first row that has a row within the pass.
+    D = case.layout.padded_dim
+    word_bytes, parts = kv_shapes.value_word_bytes(p), kv_shapes.value_parts(p)
+    key_stride, value_stride = -(-rows // S), -(-rows // SEGMENT_BYTES)
+    reads, wanted, known = [], [], []
+    for head in range(case.kv_heads):
+        for first in range(1 - SEGMENT_BYTES, rows):
+            for segment in range(D // SEGMENT_BYTES):
+                reads.append((0, first, (head * D // SEGMENT_BYTES + segment) * key_stride, 0))
+                at = np.arange(first, first + S)
+                inside = (at >= 0) & (at < rows)
+                piece = case.keys[at.clip(0, rows - 1), head].reshape(S, -1, SEGMENT_BYTES)[:, segment]
+                wanted.append(piece)
+                known.append(np.broadcast_to(inside[:, None], piece.shape))
+            for group in range(D // S):
+                word, part = divmod(group, parts)
+                reads.append((1, first, (head * D // word_bytes + word) * value_stride, part))
+                at = np.arange(first, first + SEGMENT_BYTES)
+                inside = (at >= 0) & (at < rows)
+                piece = case.values[at.clip(0, rows - 1), head, group * S:group * S + S].T
+                wanted.append(piece)
+                known.append(np.broadcast_to(inside, piece.shape))
+    is_value, row, word, part = (np.array(c) for c in zip(*reads))
+    out = simulator.run_vectors(
+        {"read__enable": np.ones(len(reads) + 1, int), "read__is_value": np.append(is_value, 0),
+         "read__row": np.append(row, 0), "read__word": np.append(word, 0), "read__part": np.append(part, 0)},
+        ["read__data"])["read__data"][1:]
+    got = np.stack([np.frombuffer(int(v).to_bytes(p.beat_bytes, "little"), np.int8) for v in out])
+    known = np.stack(known).reshape(len(reads), -1)
+    np.testing.assert_array_equal(got[known], np.stack(wanted).reshape(len(reads), -1)[known])
+
+    for user in range(2):
+        for head in range(case.kv_heads):
+            for first in range(1 - S, rows):
+                simulator.set(f"scale_reads__{user}__row", first)
+                simulator.set(f"scale_reads__{user}__kv_head", head)
+                found = simulator.get(f"scale_reads__{user}__scales")
+                here = [s for s in range(S) if 0 <= first + s < rows]
+                for name, scales in (("key", case.key_scales), ("value", case.value_scales)):
+                    assert [int(found[name][s]) for s in here] == [int(scales[first + s, head]) for s in here]
+
+
+@pytest.mark.parametrize("design, model, rows", SIZES[:3])
+def test_query_buffer(design: tuple, model: tuple, rows: int):
+    case = case_of(design, model, rows)
+    simulator = VerilatedLibrary(QueryBuffer(case.params)).simulator()
+    simulator.set("rows", rows)
+    simulator.run_streams(of_kinds(case.head_streams(), HeadKind.QUERY), {}, stall=0.3)
+    pieces = case.queries.reshape(rows, -1, SEGMENT_BYTES)
+    places = [(r, w) for r in range(rows) for w in range(pieces.shape[1])]
+    word = np.array([w * rows + r for r, w in places] + [0])
+    out = simulator.run_vectors({"read_enable": np.ones(len(word), int), "read_word": word},
+                                ["read_data"])["read_data"][1:]
+    assert [int(v).to_bytes(16, "little") for v in out] == [pieces[place].tobytes() for place in places]
+    row, head = (np.append(a.reshape(-1), 0) for a in np.indices(case.query_scales.shape))
+    found = simulator.run_vectors({"scale_address": {"row": row, "head": head}}, ["scale_data"])["scale_data"][1:]
+    np.testing.assert_array_equal(found, case.query_scales.reshape(-1))
