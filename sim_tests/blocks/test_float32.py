@@ -31,17 +31,7 @@ TO_FIXED: list[tuple] = [(f"to_fixed{n}", *parameters) for n, parameters in enum
     (-3, -1000, 70_000), (5, -(1 << 31), (1 << 31) - 1), (40, -3, 5)])]
 INT_MULTIPLY: list[tuple] = [(f"int_multiply{n}", *parameters) for n, parameters in enumerate([
     (25, True, 18, True), (16, False, 14, False), (7, False, 30, True), (1, False, 1, True)])]
-LOOKUP = [(3, 5), (128, 63), (512, 71), (200, 64)]  # entries, bits
-
-OPERATORS: dict[str, Any] = {
-    "add": FloatAdd(), "multiply": FloatMultiply(),
-    **{name: FloatFromInt(*parameters) for name, *parameters in FROM_INT},
-    **{name: FloatToFixed(*parameters) for name, *parameters in TO_FIXED},
-    **{name: IntMultiply(a, a_signed, b, b_signed, a + b) for name, a, a_signed, b, b_signed in INT_MULTIPLY},
-    **{f"lookup{n}": Lookup([pow(n + 3, entry, (1 << bits) - 5) for entry in range(entries)], bits)
-       for n, (entries, bits) in enumerate(LOOKUP)},
-}
-
+LOOKUP = [("lookup0", 3, 5), ("lookup1", 128, 63), ("lookup2", 512, 71), ("lookup3", 200, 64)]  # entries, bits
 
 def specials() -> np.ndarray:
     """Zeros, subnormals, limits, powers of two and their neighbours, infinities, NaNs; both signs."""
@@ -93,13 +83,25 @@ class SideBySide(wiring.Component):
 
 
 @cache
+def operators() -> dict[str, Any]:
+    return {
+        "add": FloatAdd(), "multiply": FloatMultiply(),
+        **{name: FloatFromInt(*parameters) for name, *parameters in FROM_INT},
+        **{name: FloatToFixed(*parameters) for name, *parameters in TO_FIXED},
+        **{name: IntMultiply(a, a_signed, b, b_signed, a + b) for name, a, a_signed, b, b_signed in INT_MULTIPLY},
+        **{name: Lookup([pow(bits, entry, (1 << bits) - 5) for entry in range(entries)], bits)
+           for name, entries, bits in LOOKUP},
+    }
+
+
+@cache
 def library() -> VerilatedLibrary:
-    return VerilatedLibrary(SideBySide(OPERATORS), "float32_operators")
+    return VerilatedLibrary(SideBySide(operators()), "float32_operators")
 
 
 def run(name: str, **inputs: np.ndarray) -> np.ndarray:
     """Output of a pipelined operator for each input, ``enable`` high throughout."""
-    latency = OPERATORS[name].latency_cycles
+    latency = operators()[name].latency_cycles
     simulator = library().simulator()
     simulator.set(f"{name}__enable", 1)
     padded = {f"{name}__{port}": np.concatenate([values, np.zeros(latency, values.dtype)])
@@ -128,7 +130,7 @@ def test_two_operand_operators(pairs, name: str, golden):
 def test_enable_freezes(name: str, golden):
     """With ``enable`` low now and then, results are those of the enabled cycles only."""
     rng = np.random.default_rng(bench_seed())
-    count, latency = 5000, OPERATORS[name].latency_cycles
+    count, latency = 5000, operators()[name].latency_cycles
     a, b = random_pairs(rng, count)
     enable = rng.integers(0, 2, count)
     found = library().simulator().run_vectors(
@@ -207,10 +209,10 @@ def test_combinational_circuits(pairs):
         assert_equal(found[name], values, a=a, b=b)
 
 
-@pytest.mark.parametrize("name", ["lookup0", "lookup1", "lookup2", "lookup3"])
-def test_lookup(name: str):
-    contents = OPERATORS[name].contents
-    index = np.random.default_rng(bench_seed()).integers(0, len(contents), 2000)
+@pytest.mark.parametrize("name, entries, bits", LOOKUP)
+def test_lookup(name: str, entries: int, bits: int):
+    contents = operators()[name].contents
+    index = np.random.default_rng(bench_seed()).integers(0, entries, 2000)
     assert [int(word) for word in run(name, index=index)] == [contents[n] for n in index]
 
 
