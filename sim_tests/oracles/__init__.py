@@ -1,0 +1,1 @@
+"""Golden against models that nobody here wrote; needs the extra ``oracles`` (make test-oracles)."""
