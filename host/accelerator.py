@@ -21,7 +21,7 @@ from rtl.contract.design_params import CONTRACT_VERSION, DesignParams
 from rtl.contract.image_manifest import ImageManifest, Span
 from rtl.contract.number_formats import TILE_POSITIONS
 from rtl.contract.pass_descriptor import RowFlag
-from rtl.contract.register_map import Control, Counter, ErrorCause, Status
+from rtl.contract.register_map import Control, Counter, Status
 
 LOAD_CHUNK_BEATS = 1 << 16
 NOTHING = RowFlag(0)
@@ -77,13 +77,19 @@ class Accelerator:
         self.device = device
         self.manifest = read_manifest(image_folder)
         self._check(image_folder, verify)
+        if max_context is not None and not 1 <= max_context <= self.manifest.max_positions:
+            raise HostError(f"a context of {max_context} positions is asked for; this model has "
+                            f"1 … {self.manifest.max_positions}")
         p = device.params
-        sizes = [(image_folder / name).stat().st_size for name in manifest_files.CONTENT_FILES]
-        self.map = MemoryMap(p, self.manifest, device.memory_base, device.memory_bytes, device.port_offsets,
-                             sizes[0] // p.beat_bytes, sizes[1] // p.beat_bytes, sizes[2], max_context)
-        self._load_striped(image_folder / manifest_files.STREAM_FILE, self.map.stream)
-        self._load_striped(image_folder / manifest_files.TABLES_FILE, self.map.tables)
-        device.write_memory(self.map.program, (image_folder / manifest_files.PROGRAM_FILE).read_bytes())
+        try:
+            sizes = [(image_folder / name).stat().st_size for name in manifest_files.CONTENT_FILES]
+            self.map = MemoryMap(p, self.manifest, device.memory_base, device.memory_bytes, device.port_offsets,
+                                 sizes[0] // p.beat_bytes, sizes[1] // p.beat_bytes, sizes[2], max_context)
+            self._load_striped(image_folder / manifest_files.STREAM_FILE, self.map.stream)
+            self._load_striped(image_folder / manifest_files.TABLES_FILE, self.map.tables)
+            device.write_memory(self.map.program, (image_folder / manifest_files.PROGRAM_FILE).read_bytes())
+        except OSError as error:
+            raise HostError(f"{error.filename} can't be read ({error.strerror}); pack the model again") from None
         for name, region in (("KV_BASE", self.map.kv), ("TABLE_BASE", self.map.tables)):
             for port, base in enumerate(region.bases):
                 device.write_register(register_map.address(name, 2 * port), base & 0xFFFFFFFF)
@@ -101,7 +107,8 @@ class Accelerator:
 
     @property
     def max_context(self) -> int:
-        return min(self.manifest.max_positions, self.map.blocks_per_sequence * TILE_POSITIONS)
+        """Positions that a sequence may have: what was asked for, the model has, and the memory holds."""
+        return min(self.map.context, self.map.blocks * TILE_POSITIONS)
 
     # ---- loading --------------------------------------------------------------------------------------------------
 
@@ -113,6 +120,9 @@ class Accelerator:
         if version != CONTRACT_VERSION:
             raise HostError(f"the device's contract version is {version}, this software's {CONTRACT_VERSION}; "
                             "generate the design again")
+        if self.manifest.contract_version != CONTRACT_VERSION:
+            raise HostError(f"{folder} has contract version {self.manifest.contract_version}, this software "
+                            f"{CONTRACT_VERSION}; pack the model again")
         found = sum(d.read_register(register_map.address("DESIGN_HASH", i)) << 32 * i for i in range(4))
         if f"{found:032x}" != self.manifest.design_hash:
             raise HostError(f"{folder} was packed for design {self.manifest.design_hash[:8]}…, the device is "
@@ -163,11 +173,11 @@ class Accelerator:
         while True:
             status = Status(d.read_register(register_map.address("STATUS")))
             if status & Status.ERROR:
-                cause = ErrorCause(d.read_register(register_map.address("ERROR_CAUSE")))
+                cause = d.read_register(register_map.address("ERROR_CAUSE"))
                 info = d.read_register(register_map.address("ERROR_INFO"))
                 d.write_register(register_map.address("CONTROL"), int(Control.ABORT))
                 d.write_register(register_map.address("CONTROL"), int(Control.ACKNOWLEDGE))
-                raise PassError(cause.name, info)
+                raise PassError(cause, info)
             if not status & Status.BUSY:
                 pending = d.read_register(register_map.address("INTERRUPT_STATUS"))
                 d.write_register(register_map.address("INTERRUPT_STATUS"), pending)
@@ -239,12 +249,28 @@ class Accelerator:
 
 
 def read_manifest(folder: Path) -> ImageManifest:
+    """Raises :class:`HostError` when ``folder`` has no image.json, or one that no packing writes."""
     try:
-        return ImageManifest.from_json((folder / manifest_files.MANIFEST_FILE).read_text(encoding="utf-8"))
+        found = ImageManifest.from_json((folder / manifest_files.MANIFEST_FILE).read_text(encoding="utf-8"))
+        _check_values(found)
+        return found
     except OSError as error:
         raise HostError(f"{folder} is no image folder ({error.strerror}: {manifest_files.MANIFEST_FILE})") from None
     except (ValueError, TypeError) as error:
-        raise HostError(f"{folder}/{manifest_files.MANIFEST_FILE}: {error}") from None
+        raise HostError(f"{folder}/{manifest_files.MANIFEST_FILE} is damaged ({error}); pack the model again") from None
+
+
+def _check_values(manifest: ImageManifest) -> None:
+    """Raises ``ValueError`` naming the first value that is impossible."""
+    for name, value in vars(manifest).items():
+        if name.endswith("_hash"):
+            possible = isinstance(value, str)
+        elif isinstance(value, Span):
+            possible = all(type(n) is int and n >= 0 for n in (value.first, value.count))
+        else:
+            possible = type(value) is int and value >= 1
+        if not possible:
+            raise ValueError(f"{name} is {value!r}")
 
 
 def read_design(folder: Path) -> DesignParams:
@@ -261,7 +287,10 @@ def content_hash(folder: Path) -> str:
     """SHA-256 over the image's content files in order."""
     digest = hashlib.sha256()
     for name in manifest_files.CONTENT_FILES:
-        with open(folder / name, "rb") as file:
-            while part := file.read(1 << 20):
-                digest.update(part)
+        try:
+            with open(folder / name, "rb") as file:
+                while part := file.read(1 << 20):
+                    digest.update(part)
+        except OSError as error:
+            raise HostError(f"{folder / name} can't be read ({error.strerror}); pack the model again") from None
     return digest.hexdigest()

@@ -29,12 +29,31 @@ def read_board(path: Path, memory: str | None = None) -> Board:
     Raises :class:`HostError` for a file that is no board.json, or an unknown memory model.
     """
     try:
-        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        name = memory or raw["memory"]
-        if name not in raw["memories"]:
-            raise HostError(f"board {raw['name']} has no memory model {name!r}; it has {', '.join(raw['memories'])}")
-        model = raw["memories"][name]
-        return Board(raw["name"], float(raw["clock_hz"]), DesignParams.from_dict(raw["design"]), raw["memory_bytes"],
-                     tuple(model["start_offsets_bytes"]), tuple(model["ports"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise HostError(f"{path} can't be read as a board ({error!r}); generate it again") from None
+        board, known = _board(json.loads(path.read_text(encoding="utf-8")), memory)
+    except OSError as error:
+        raise HostError(f"{path} can't be read as a board ({error.strerror}); generate it again") from None
+    except KeyError as error:
+        raise HostError(f"{path} can't be read as a board (it has no {error}); generate it again") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise HostError(f"{path} can't be read as a board ({error}); generate it again") from None
+    if board is None:
+        raise HostError(f"the board has no memory model {memory!r}; it has {', '.join(known)}")
+    return board
+
+
+def _board(raw: dict[str, Any], memory: str | None) -> tuple[Board | None, list[str]]:
+    """The board, or None where it has no such memory model, and the models that it has."""
+    known = list(raw["memories"])
+    name = memory or raw["memory"]
+    if memory and name not in known:
+        return None, known
+    model = raw["memories"][name]
+    params = DesignParams.from_dict(raw["design"])
+    offsets, ports, size = model["start_offsets_bytes"], model["ports"], raw["memory_bytes"]
+    if type(size) is not int or size < 1:
+        raise ValueError(f"memory_bytes is {size!r}")
+    if len(offsets) != params.ports or len(ports) != params.ports:
+        raise ValueError(f"memory model {name!r} isn't for {params.ports} ports")
+    settings = tuple({str(k): int(v) for k, v in port.items()} for port in ports)
+    board = Board(str(raw["name"]), float(raw["clock_hz"]), params, size, tuple(int(o) for o in offsets), settings)
+    return board, known

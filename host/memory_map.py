@@ -40,7 +40,7 @@ class Scratch:
 class MemoryMap:
     """Regions of one image in ``size`` bytes from ``base``; the KV cache takes what is left.
 
-    Raises :class:`HostError` when not even one KV block fits.
+    ``context``: positions that a sequence may have. Raises :class:`HostError` when not even one KV block fits.
     """
 
     def __init__(self, params: DesignParams, manifest: ImageManifest, base: int, size: int,
@@ -49,8 +49,9 @@ class MemoryMap:
         self.params, self.manifest = params, manifest
         self._next, self._end = round_up(base, ALIGNMENT), base + size
         self._offsets = port_offsets
-        context = max_context or manifest.max_positions
-        self.blocks_per_sequence = -(-context // TILE_POSITIONS)
+        self._size = size
+        self.context = manifest.max_positions if max_context is None else max_context
+        self.blocks_per_sequence = -(-self.context // TILE_POSITIONS)
         self.stream = self._striped(stream_beats)
         self.tables = self._striped(table_beats)
         self.program = self._linear(program_bytes)
@@ -61,7 +62,8 @@ class MemoryMap:
         address = self._next
         self._next = round_up(address + size, 4096)
         if self._next > self._end:
-            raise HostError(f"the model needs more than the device's memory ({self._end} bytes); use a board with more")
+            raise HostError(f"the model needs more than the device's memory ({self._size:,} bytes); "
+                            "use a board with more")
         return address
 
     def _striped(self, beats: int) -> StripedRegion:
@@ -91,6 +93,6 @@ class MemoryMap:
         blocks = max(0, per_port // (block_beats * p.port_bytes))
         if blocks < 1:
             raise HostError(f"after the weights no room is left for a block of the KV cache "
-                            f"({block_beats * p.beat_bytes} bytes); use a board with more memory")
+                            f"({block_beats * p.beat_bytes:,} bytes); use a board with more memory")
         blocks = min(blocks, p.max_slots * self.blocks_per_sequence)
         return self._striped(blocks * block_beats), blocks

@@ -20,7 +20,7 @@ class Sampling:
     top_p: float = 1.0
     seed: int | None = None
 
-    def check(self, hardware_top_k: int) -> None:
+    def check(self) -> None:
         """Raises :class:`HostError` naming the setting that can't be used."""
         if not 0 <= self.temperature < float("inf"):
             raise HostError(f"temperature is {self.temperature}; it must be 0 or more")
@@ -28,13 +28,15 @@ class Sampling:
             raise HostError(f"top-p is {self.top_p}; it must be above 0 and at most 1")
         if self.top_k < 0:
             raise HostError(f"top-k is {self.top_k}; it must be 0 (all tokens) or more")
+        if self.seed is not None and self.seed < 0:
+            raise HostError(f"seed is {self.seed}; it must be 0 or more")
 
 
 class Sampler:
     """Asks a row for as little as the settings need, and picks."""
 
     def __init__(self, settings: Sampling, hardware_top_k: int):
-        settings.check(hardware_top_k)
+        settings.check()
         self.settings, self.hardware_top_k = settings, hardware_top_k
         self._random = np.random.default_rng(settings.seed)
 
@@ -59,9 +61,12 @@ class Sampler:
             logits = row.logits[tokens]
         if s.top_k:
             tokens, logits = tokens[:s.top_k], logits[:s.top_k]
-        weights = np.exp((logits.astype(np.float64) - float(logits[0])) / s.temperature)
+        if not np.isfinite(logits).all():
+            raise HostError("logits are infinite or not a number; the model can't be sampled from")
+        with np.errstate(over="ignore"):  # the smallest temperatures: exp(−∞) is 0
+            weights = np.exp((logits.astype(np.float64) - float(logits[0])) / s.temperature)
         weights /= weights.sum()
         # The smallest set of best tokens that holds top_p of the probability.
-        keep = int(np.searchsorted(np.cumsum(weights), s.top_p * (1 - 1e-12))) + 1
+        keep = min(int(np.searchsorted(np.cumsum(weights), s.top_p * (1 - 1e-12))) + 1, len(weights))
         weights = weights[:keep] / weights[:keep].sum()
         return int(tokens[self._random.choice(keep, p=weights)])

@@ -36,6 +36,9 @@ class SequencePool:
         return Sequence(self._free_slots.pop())
 
     def close(self, sequence: Sequence) -> None:
+        """Take back slot and blocks; ``sequence`` must not be used any more."""
+        if sequence.slot in self._free_slots:
+            raise HostError(f"the sequence of slot {sequence.slot} is closed already")
         self._free_slots.append(sequence.slot)
         self._free_blocks.extend(reversed(sequence.blocks))
         sequence.blocks.clear()
@@ -45,8 +48,8 @@ class SequencePool:
         """Blocks for ``positions`` more; :class:`HostError` when context or memory is full, and nothing changes."""
         end = sequence.length + positions
         if end > self.accelerator.max_context:
-            raise HostError(f"{end} tokens exceed the context of {self.accelerator.max_context}; shorten the prompt, or "
-                            "start a new conversation")
+            raise HostError(f"{end} tokens exceed the context of {self.accelerator.max_context}; shorten the prompt, "
+                            "or start a new conversation")
         missing = -(-end // TILE_POSITIONS) - len(sequence.blocks)
         if missing > len(self._free_blocks):
             raise HostError(f"the KV cache has {len(self._free_blocks)} free blocks, {missing} are needed; "
@@ -76,19 +79,25 @@ class SequencePool:
              rows_per_pass: int | None = None) -> list[RowResult]:
         """Run ``tokens`` through the model behind what the sequence holds.
 
-        ``every`` is asked of each token's row, ``last`` of the last one as well. Returns a result a token.
+        ``every`` is asked of each token's row, ``last`` of the last one as well. Returns a result a token. Whatever it
+        raises, the sequence is as long as before and can go on.
         """
         rows = self.accelerator.max_rows if rows_per_pass is None else rows_per_pass
         self.check(sequence, tokens, rows)
         self.reserve(sequence, len(tokens))
         results: list[RowResult] = []
-        for first in range(0, len(tokens), rows):
-            part = tokens[first:first + rows]
-            flags = [every | (last if first + i == len(tokens) - 1 else NOTHING) for i in range(len(part))]
-            rows_of = [Row(int(t), f) for t, f in zip(part, flags)]
-            group = Group(sequence.slot, sequence.length, rows_of, sequence.blocks)
-            results += self.accelerator.run([group]).rows
-            sequence.length += len(part)
+        before = sequence.length
+        try:
+            for first in range(0, len(tokens), rows):
+                part = tokens[first:first + rows]
+                flags = [every | (last if first + i == len(tokens) - 1 else NOTHING) for i in range(len(part))]
+                rows_of = [Row(int(t), f) for t, f in zip(part, flags)]
+                group = Group(sequence.slot, sequence.length, rows_of, sequence.blocks)
+                results += self.accelerator.run([group]).rows
+                sequence.length += len(part)
+        except BaseException:
+            sequence.length = before
+            raise
         return results
 
 

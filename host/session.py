@@ -49,7 +49,8 @@ class Session:
     def generate(self, prompt: list[int], max_tokens: int) -> Iterator[int]:
         """Feed ``prompt``, then yield tokens until a stop token (not yielded), ``max_tokens``, or a full context.
 
-        Raises :class:`HostError` before anything runs when the prompt is empty or longer than the context left.
+        Raises :class:`HostError` before anything runs when the prompt is empty, longer than the context left, or not of
+        this model's tokens; the session then goes on as if it had not been asked.
         """
         if max_tokens < 0:
             raise HostError(f"max-tokens is {max_tokens}; it must be 0 or more")
@@ -58,8 +59,10 @@ class Session:
             raise HostError("the prompt is empty; give at least one token of text")
         left = self.accelerator.max_context - self.sequence.length
         if len(tokens) > left:
-            raise HostError(f"the prompt has {len(tokens)} tokens, the context of {self.accelerator.max_context} has room "
-                            f"for {left}; shorten it, or start a new conversation")
+            raise HostError(f"the prompt has {len(tokens)} tokens, the context of {self.accelerator.max_context} has "
+                            f"room for {left}; shorten it, or start a new conversation")
+        self.pool.check(self.sequence, tokens, self.accelerator.max_rows)
+        self.pool.reserve(self.sequence, len(tokens))
         return self._generate(tokens, len(prompt), max_tokens)
 
     def _generate(self, tokens: list[int], prompt_tokens: int, max_tokens: int) -> Iterator[int]:

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from host.commands.common import add_target, target_of
+from host.commands.common import add_target, positive, target_of
 from host.devices.open import open_accelerator
 from host.errors import HostError
 from host.sequences import SequencePool
@@ -21,14 +21,17 @@ HELP = "measure cycles and simulation speed"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
-    parser.add_argument("--past", type=int, default=64, metavar="N", help="positions before the measured passes (default: %(default)s)")
-    parser.add_argument("--passes", type=int, default=8, metavar="N", help="decode passes measured (default: %(default)s)")
+    parser.add_argument("--past", type=positive, default=64, metavar="N",
+                        help="tokens of the measured prompt (default: %(default)s)")
+    parser.add_argument("--passes", type=positive, default=8, metavar="N",
+                        help="decode passes measured behind it (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    if arguments.past < 1 or arguments.passes < 1:
-        raise HostError("--past and --passes must be at least 1")
     accelerator = open_accelerator(target_of(arguments))
+    if arguments.past + arguments.passes > accelerator.max_context:
+        raise HostError(f"--past and --passes need {arguments.past + arguments.passes} positions, the context has "
+                        f"{accelerator.max_context}")
     device = accelerator.device
     pool = SequencePool(accelerator)
     sequence = pool.open()

@@ -1,12 +1,16 @@
-"""chat: several turns on one KV cache; an empty line or end of input ends it."""
+"""chat: several turns on one KV cache; an empty line or end of input ends it.
+
+What can't be run (the context is full, say) is refused in one line, and the conversation goes on.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from host.commands.common import add_sampling, add_target, sampling_of, show_speed, target_of, write
+from host.commands.common import add_sampling, add_target, sampling_of, show_error, show_speed, target_of, write
 from host.devices.open import open_accelerator
+from host.errors import HostError
 from host.session import Session
 from host.text import Streamer, Text
 
@@ -19,21 +23,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    text = Text(arguments.model)
+    text, sampling = Text(arguments.model), sampling_of(arguments)
+    stop_tokens = text.stop_tokens
     accelerator = open_accelerator(target_of(arguments))
-    session = Session(accelerator, sampling_of(arguments), text.stop_tokens)
+    session = Session(accelerator, sampling, stop_tokens)
     if not arguments.quiet:
         print(f"context of {accelerator.max_context} tokens; an empty line ends the conversation", file=sys.stderr)
-    while True:
+    refused = False
+    while line := _line():
         try:
-            line = input("> " if sys.stdin.isatty() else "")
-        except EOFError:
-            break
-        if not line:
-            break
-        streamer = Streamer(text)
-        for token in session.generate(text.encode(line), arguments.max_tokens):
-            write(streamer.push(token))
-        write(streamer.finish() + "\n")
+            _turn(session, text, line, arguments.max_tokens)
+        except HostError as error:
+            show_error(str(error))
+            refused = True
     if not arguments.quiet:
         show_speed(session.speed, accelerator.device.clock_hz)
+    if refused:
+        raise HostError("")  # it has been said
+
+
+def _turn(session: Session, text: Text, line: str, max_tokens: int) -> None:
+    prompt = text.encode(line)
+    streamer = Streamer(text, prompt)
+    tokens = session.generate(prompt, max_tokens)
+    try:
+        for token in tokens:
+            write(streamer.push(token))
+    finally:
+        write(streamer.finish() + "\n")
+
+
+def _line() -> str:
+    """What the user says; empty at the end of input."""
+    terminal = sys.stdin.isatty()
+    try:
+        return input("> " if terminal else "")
+    except EOFError:
+        if terminal:
+            write("\n")
+        return ""
+    except UnicodeDecodeError:
+        raise HostError("the input is not valid UTF-8") from None

@@ -10,6 +10,7 @@ from host.devices.open import DEVICES, Target
 from host.sampler import Sampling
 from host.session import Speed
 
+PROGRAM = "tellme"
 DEMO_MODEL = Path(__file__).resolve().parents[2] / "examples" / "demo_model"
 
 
@@ -21,8 +22,10 @@ def add_target(parser: argparse.ArgumentParser, device: str = "verilator") -> No
                         help="model folder in Hugging Face form (default: the shipped demo model)")
     parser.add_argument("--board", metavar="NAME|FILE", help="board by name or .yaml file (default: simulation)")
     parser.add_argument("--memory", metavar="NAME", help="memory model of the board (default: what the board says)")
-    parser.add_argument("--context", type=_positive, metavar="N", help="positions a sequence may have (default: the model's)")
-    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="where generated things are kept (default: build/)")
+    parser.add_argument("--context", type=positive, metavar="N",
+                        help="positions a sequence may have (default: the model's)")
+    parser.add_argument("--cache", type=Path, metavar="FOLDER",
+                        help="where designs, images and simulators are kept (default: build/ of the project)")
     parser.add_argument("--quiet", action="store_true", help="no progress, no figures")
 
 
@@ -32,16 +35,23 @@ def target_of(arguments: argparse.Namespace) -> Target:
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--max-tokens", type=int, default=64, metavar="N", help="tokens to generate (default: %(default)s)")
+    parser.add_argument("--max-tokens", type=zero_or_more, default=64, metavar="N",
+                        help="tokens to generate at most (default: %(default)s)")
     parser.add_argument("--temperature", type=float, default=0.0, metavar="T",
-                        help="0 is greedy (default: %(default)s)")
-    parser.add_argument("--top-k", type=int, default=40, metavar="K", help="0: all tokens (default: %(default)s)")
-    parser.add_argument("--top-p", type=float, default=1.0, metavar="P", help="applies after top-k (default: %(default)s)")
-    parser.add_argument("--seed", type=int, metavar="S", help="of the sampling (default: different every time)")
+                        help="0 always takes the most likely token (default: %(default)s)")
+    parser.add_argument("--top-k", type=zero_or_more, default=40, metavar="K",
+                        help="choose among the K most likely tokens, 0: among all (default: %(default)s)")
+    parser.add_argument("--top-p", type=float, default=1.0, metavar="P",
+                        help="and of those among the fewest that hold P of the probability (default: %(default)s)")
+    parser.add_argument("--seed", type=zero_or_more, metavar="S",
+                        help="the same seed gives the same text (default: another every time)")
 
 
 def sampling_of(arguments: argparse.Namespace) -> Sampling:
-    return Sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.seed)
+    """Raises :class:`HostError` naming the setting that can't be used."""
+    sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.seed)
+    sampling.check()
+    return sampling
 
 
 def show_speed(speed: Speed, clock_hz: float) -> None:
@@ -61,14 +71,31 @@ def show_speed(speed: Speed, clock_hz: float) -> None:
         print(f"[{part}]", file=sys.stderr)
 
 
+def show_error(message: str) -> None:
+    """One line on stderr, over a progress bar that hasn't ended."""
+    start = "\r\x1b[K" if sys.stderr.isatty() else ""
+    print(f"{start}{PROGRAM}: error: {' '.join(message.split())}", file=sys.stderr)
+
+
 def write(text: str) -> None:
     """Stream ``text`` to stdout at once."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+def positive(text: str) -> int:
+    return _at_least(1, text)
+
+
+def zero_or_more(text: str) -> int:
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, {least} or more")
     return value

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from host.commands.common import add_target, target_of
+from host.commands.common import add_target, positive, target_of
 from host.devices.open import open_accelerator
 from host.errors import HostError
 from host.sequences import SequencePool, logits_of
@@ -23,30 +23,46 @@ HELP = "teacher-forced logits of a token file"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
-    parser.add_argument("--tokens", type=Path, required=True, metavar="FILE", help="token ids: .npy of integers, [n] or [sequences, n]")
+    parser.add_argument("--tokens", type=Path, required=True, metavar="FILE",
+                        help="token ids: .npy of integers, [n] or [sequences, n]")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write the .npy")
-    parser.add_argument("--rows-per-pass", type=int, metavar="R", help="rows of the prompt a pass (default: as many as fit)")
+    parser.add_argument("--rows-per-pass", type=positive, metavar="R",
+                        help="rows of the prompt a pass (default: as many as fit)")
 
 
 def run(arguments: argparse.Namespace) -> None:
     tokens = read_tokens(arguments.tokens)
+    output: Path = arguments.output
+    if output.is_dir() or not output.parent.is_dir():
+        raise HostError(f"{output} can't be written; give a file in a folder that exists")
     accelerator = open_accelerator(target_of(arguments))
     pool = SequencePool(accelerator)
     rows = accelerator.max_rows if arguments.rows_per_pass is None else arguments.rows_per_pass
+    sequences = np.atleast_2d(tokens).tolist()
+    sequence = pool.open()
+    for ids in sequences:
+        pool.check(sequence, ids, rows)
     logits = []
     with tqdm(total=tokens.size, unit="token", disable=arguments.quiet or None) as bar:
-        for ids in np.atleast_2d(tokens).tolist():
-            sequence = pool.open()
-            pool.check(sequence, ids, rows)
+        for ids in sequences:
             parts = []
             for first in range(0, len(ids), rows):
                 parts += pool.feed(sequence, ids[first:first + rows], every=RowFlag.LOGITS, rows_per_pass=rows)
                 bar.update(min(rows, len(ids) - first))
-            pool.close(sequence)
+            pool.rewind(sequence, 0)
             logits.append(logits_of(parts))
-    partial = arguments.output.with_name(arguments.output.name + ".partial.npy")
-    np.save(partial, logits[0] if tokens.ndim == 1 else np.stack(logits))
-    os.replace(partial, arguments.output)
+    write_array(output, logits[0] if tokens.ndim == 1 else np.stack(logits))
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """``path`` is there with all of ``array``, or as it was before."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            np.save(file, array)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_tokens(path: Path) -> np.ndarray:
@@ -57,6 +73,7 @@ def read_tokens(path: Path) -> np.ndarray:
         raise HostError(f"{path} does not exist; give a .npy file of token ids") from None
     except (OSError, ValueError, EOFError) as error:
         raise HostError(f"{path} can't be read as .npy: {error}") from None
-    if not isinstance(tokens, np.ndarray) or tokens.ndim not in (1, 2) or tokens.dtype.kind not in "iu" or not tokens.size:
+    if (not isinstance(tokens, np.ndarray) or tokens.ndim not in (1, 2) or tokens.dtype.kind not in "iu"
+            or not tokens.size):
         raise HostError(f"{path} must hold integers, [n] or [sequences, n], at least one")
     return tokens

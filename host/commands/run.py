@@ -14,16 +14,17 @@ HELP = "continue a prompt"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
-    parser.add_argument("--prompt", required=True, metavar="TEXT")
+    parser.add_argument("--prompt", required=True, metavar="TEXT", help="what the model continues")
     add_sampling(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    text = Text(arguments.model)
+    text, sampling = Text(arguments.model), sampling_of(arguments)
+    prompt, stop_tokens = text.encode(arguments.prompt), text.stop_tokens
     accelerator = open_accelerator(target_of(arguments))
-    session = Session(accelerator, sampling_of(arguments), text.stop_tokens)
-    streamer = Streamer(text)
-    tokens = session.generate(text.encode(arguments.prompt), arguments.max_tokens)
+    session = Session(accelerator, sampling, stop_tokens)
+    streamer = Streamer(text, prompt)
+    tokens = session.generate(prompt, arguments.max_tokens)
     write(arguments.prompt)
     try:
         for token in tokens:

@@ -12,8 +12,8 @@ from rtl.contract.design_params import DesignParams
 class Device(Protocol):
     """Registers, memory, and waiting for the machine.
 
-    ``memory_base`` … ``memory_base + memory_bytes − 1`` are byte addresses that the accelerator's ports and the host see
-    alike.
+    ``memory_base`` … ``memory_base + memory_bytes − 1`` are byte addresses that the accelerator's ports and the host
+    see alike. Whatever goes wrong is a :class:`host.errors.HostError`.
     """
 
     params: DesignParams

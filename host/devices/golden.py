@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from host.errors import HostError
 from rtl.contract import register_map
 from rtl.contract.design_params import CONTRACT_VERSION, DesignParams
 from rtl.contract.register_map import Control, ErrorCause, Status
@@ -24,7 +25,12 @@ class GoldenDevice:
 
         self.params, self.memory_bytes = params, memory_bytes
         self.port_offsets = port_offsets or (0,) * params.ports
-        self.machine = Machine(params, Memory(memory_bytes))
+        try:
+            self.machine = Machine(params, Memory(memory_bytes))
+        except MemoryError:
+            raise HostError(f"no {memory_bytes >> 20} MiB of memory for the golden model; "
+                            "use a smaller board") from None
+        self._weights: set[tuple[int, int]] = set()
         self._registers: dict[int, int] = {}
         self._done = 0
         self._cause, self._info = ErrorCause.NONE, 0
@@ -63,25 +69,39 @@ class GoldenDevice:
         return tuple(half[2 * port] | half[2 * port + 1] << 32 for port in range(self.params.ports))
 
     def _run_queue(self) -> None:
-        from hls_py.golden.machine.passes import StopError
+        from hls_py.golden.machine.passes import StopError, read_pass
 
         self.machine.kv_bases, self.machine.table_bases = self._bases("KV_BASE"), self._bases("TABLE_BASE")
         while self._queue and not self._cause:
+            address = self._queue.pop(0)
             try:
-                self.machine.run_pass(self._queue.pop(0))
+                for extent in read_pass(self.machine.memory, address, self.params).extents:
+                    size = extent.beats * self.params.port_bytes
+                    self._weights |= {(base, base + size) for base in extent.bases}
+                self.machine.run_pass(address)
                 self._done += 1
             except StopError as stop:
                 self._cause, self._info = stop.cause, stop.info
+            except Exception as error:
+                # A program that no packing writes; hardware would stop with one of several causes, or compute rubbish.
+                raise HostError(f"the golden model can't run this program ({type(error).__name__}: {error})") from error
 
     # ---- memory ---------------------------------------------------------------------------------------------------
 
     def read_memory(self, address: int, count: int) -> np.ndarray:
-        return self.machine.memory.read(address, count).copy()
+        try:
+            return self.machine.memory.read(address, count).copy()
+        except ValueError as error:
+            raise HostError(str(error)) from None
 
     def write_memory(self, address: int, data: np.ndarray | bytes) -> None:
-        self.machine.memory.write(address, data)
-        # Descriptors are small and come with every pass; anything larger may be weights.
-        if len(data) > 1 << 16:
+        raw = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else data.reshape(-1).view(np.uint8)
+        try:
+            self.machine.memory.write(address, raw)
+        except ValueError as error:
+            raise HostError(str(error)) from None
+        if any(address < end and start < address + len(raw) for start, end in self._weights):
+            self._weights.clear()
             self.machine.forget_weights()
 
     def wait(self) -> None:

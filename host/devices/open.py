@@ -55,6 +55,10 @@ def _prepare(target: Target) -> dict[str, str]:
     if target.quiet:
         command.append("--quiet")
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=None, text=True)
-    if done.returncode:
+    if done.returncode > 0:
         raise HostError("")  # tellme-hls has said why
-    return json.loads(done.stdout.splitlines()[-1])
+    try:
+        return json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        raise HostError(f"tellme-hls prepare ended without a result (status {done.returncode}); "
+                        "run it by itself to see more") from None

@@ -13,8 +13,8 @@ from rtl.contract import register_map
 from rtl.contract.register_map import Status
 
 ABI = 1
-SLICE_CYCLES = 200_000
-"""Cycles between two looks at Ctrl-C."""
+SLICE_CYCLES = 20_000
+"""Cycles between two looks at Ctrl-C: about a second."""
 
 
 class VerilatorDevice:
