@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from tqdm import tqdm
 
+from hls_py.design_folder import IMAGE_FILES, design_text
 from hls_py.golden.ternary_matmul.encoding import encode_tile
 from hls_py.model_import.model import Layer, Model
+from hls_py.output_folder import replace_folder
 from hls_py.packing.matrices import arranged_gains, arranged_matrix, pad_to, quantise_head_rows
 from hls_py.packing.tables import write_tables
 from hls_py.schedule.check import check_program
@@ -27,6 +24,8 @@ from rtl.contract.design_params import CONTRACT_VERSION, DesignParams
 from rtl.contract.number_formats import SEGMENT_BYTES, round_up
 from rtl.contract.stream_records import Destination, record
 
+IMAGE_FILES_AND_DESIGN = (*IMAGE_FILES, manifest.DESIGN_FILE)
+
 
 def model_shape(model: Model, params: DesignParams) -> ModelShape:
     """Raises :class:`hls_py.errors.TellmeError` when the model doesn't fit the design."""
@@ -35,33 +34,18 @@ def model_shape(model: Model, params: DesignParams) -> ModelShape:
     return shape
 
 
-def write_design(params: DesignParams, folder: Path) -> None:
-    text = json.dumps(params.to_dict(), indent=1, sort_keys=True) + "\n"
-    (folder / manifest.DESIGN_FILE).write_text(text, encoding="utf-8")
-
-
-def read_design(folder: Path) -> DesignParams:
-    return DesignParams.from_dict(json.loads((folder / manifest.DESIGN_FILE).read_text(encoding="utf-8")))
-
-
 def pack(model: Model, params: DesignParams, folder: Path, progress: bool = True) -> manifest.ImageManifest:
-    """Write the image of ``model`` for ``params`` to ``folder``; the folder appears only when it is complete.
+    """Write the image of ``model`` for ``params`` to ``folder``.
+
+    The folder appears only when it is complete; an image that is there is replaced.
+
 
     Raises :class:`hls_py.errors.TellmeError` when the model can't be read or doesn't fit.
     """
     shape = model_shape(model, params)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        result = _write(model, shape, partial, progress)
-        os.chmod(partial, 0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return result
+    made: list[manifest.ImageManifest] = []
+    replace_folder(folder, lambda staging: made.append(_write(model, shape, staging, progress)), IMAGE_FILES_AND_DESIGN)
+    return made[0]
 
 
 def _write(model: Model, shape: ModelShape, folder: Path, progress: bool) -> manifest.ImageManifest:
@@ -91,28 +75,18 @@ def _write(model: Model, shape: ModelShape, folder: Path, progress: bool) -> man
         programs.append(compile_program(shape, lambda layer, matrix: scales[layer, matrix], with_head))
         check_program(shape, programs[-1], with_head)
     (folder / manifest.PROGRAM_FILE).write_bytes(b"".join(programs))
-    write_design(shape.params, folder)
+    (folder / manifest.DESIGN_FILE).write_text(design_text(shape.params), encoding="utf-8")
     counts = [len(p) // COMMAND_BYTES for p in programs]
     c = shape.config
     result = manifest.ImageManifest(
         contract_version=CONTRACT_VERSION, design_hash=f"{shape.params.design_hash:032x}",
-        content_hash=content_hash(folder), layers_extent=layers_extent, head_extent=head_extent,
+        content_hash=manifest.content_hash(folder), layers_extent=layers_extent, head_extent=head_extent,
         program_with_head=manifest.Span(0, counts[0]), program_without_head=manifest.Span(counts[0], counts[1]),
         max_rows=shape.max_rows, vocabulary=c.vocabulary, max_positions=c.max_positions, layers=c.layers,
         kv_heads=c.kv_heads, head_dim=c.head_dim, block_beats=block_beats(shape),
         top_k=min(shape.params.top_k, c.vocabulary))
     (folder / manifest.MANIFEST_FILE).write_text(result.to_json(), encoding="utf-8")
     return result
-
-
-def content_hash(folder: Path) -> str:
-    """SHA-256 over the content files in order."""
-    digest = hashlib.sha256()
-    for name in manifest.CONTENT_FILES:
-        with open(folder / name, "rb") as file:
-            while part := file.read(1 << 20):
-                digest.update(part)
-    return digest.hexdigest()
 
 
 class _StreamWriter:

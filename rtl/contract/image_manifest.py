@@ -6,8 +6,10 @@ whole beats in order), ``tables.bin`` (embedding and rotary rows, whole beats) a
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 DESIGN_FILE = "design.json"
@@ -65,3 +67,13 @@ class ImageManifest:
         for name in ("layers_extent", "head_extent", "program_with_head", "program_without_head"):
             raw[name] = Span(**raw[name])
         return cls(**raw)
+
+
+def content_hash(folder: Path) -> str:
+    """SHA-256 over the content files of an image folder, in order, hexadecimal."""
+    digest = hashlib.sha256()
+    for name in CONTENT_FILES:
+        with open(folder / name, "rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+    return digest.hexdigest()
