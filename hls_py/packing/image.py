@@ -39,7 +39,6 @@ def pack(model: Model, params: DesignParams, folder: Path, progress: bool = True
 
     The folder appears only when it is complete; an image that is there is replaced.
 
-
     Raises :class:`hls_py.errors.TellmeError` when the model can't be read or doesn't fit.
     """
     shape = model_shape(model, params)
