@@ -43,7 +43,7 @@ def main() -> None:
     held_out = evaluate.HeldOut.load(tokenizer)
 
     def losses(folder: Path) -> dict:
-        model = checkpoint.read(folder, torch.float32).eval()
+        model = checkpoint.read(folder).eval()
         result = {}
         for length in (256, 1024):
             nats = evaluate.nats_per_token(model, held_out.tokens, length)
