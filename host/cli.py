@@ -65,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         show_error(f"{where}{error.strerror or error}")
         return 1
     except KeyboardInterrupt:
-        print(f"\n{PROGRAM}: interrupted", file=sys.stderr)
+        start = "\n" if sys.stderr.isatty() else ""  # behind the terminal's ^C
+        print(f"{start}{PROGRAM}: interrupted", file=sys.stderr)
         return INTERRUPTED
     return 0
 
