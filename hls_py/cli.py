@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import NoReturn
 
 from hls_py.errors import TellmeError
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 1 after one line on stderr, 2 for wrong arguments, 130 when interrupted."""
     given = sys.argv[1:] if argv is None else argv
     arguments = parser(given).parse_args(given)
+    before = signal.signal(signal.SIGTERM, _terminated)
     try:
         _module(arguments.command).run(arguments)
     except TellmeError as error:
@@ -62,7 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\n{PROGRAM}: interrupted", file=sys.stderr)
         return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    """Leave as an exception does, so that nothing half-written stays behind."""
+    sys.exit(128 + number)
 
 
 def _fail(message: str) -> int:

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -150,6 +152,17 @@ def test_no_design_there(capsys, tmp_path, model):
         assert message in refused(capsys, "simulator", tmp_path)
     (tmp_path / "design.json").write_text(json.dumps(DesignParams().to_dict()))
     assert "has no tellme.vlt" in refused(capsys, "simulator", tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_leaves_nothing(capsys, tmp_path, model, monkeypatch, number):
+    monkeypatch.setattr("hls_py.emit.accelerator.emit_accelerator", lambda params: os.kill(os.getpid(), number))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        status = call(capsys, "generate", "--model", model, "-o", tmp_path / "x", "-q")[0]
+    except SystemExit as stopped:
+        status = stopped.code
+    assert status == 128 + number and nothing_left(tmp_path) and signal.getsignal(signal.SIGTERM) is before
 
 
 # ---- models that can't be used --------------------------------------------------------------------------------------
