@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.contract.design_params import DesignParams
 from rtl.streams import shapes
-from rtl.streams.gearbox import Gearbox
+from rtl.vector_unit.beat_words import BeatWords
 from rtl.vector_unit.word_memory import READ_LATENCY, WordMemory, float_words
 
 FLOAT_BITS = 32
@@ -44,20 +44,16 @@ class GainMemory(wiring.Component):
         m = Module()
         params = self.params
         lanes = params.vector_lanes
-        element_bits = min(8 * params.beat_bytes, FLOAT_BITS * lanes)
-        ratio_in, ratio_out = 8 * params.beat_bytes // element_bits, FLOAT_BITS * lanes // element_bits
-        m.submodules.to_words = to_words = Gearbox(element_bits, ratio_in, ratio_out)
+        m.submodules.to_words = to_words = BeatWords(8 * params.beat_bytes, FLOAT_BITS * lanes)
 
-        # A record's beats pass one after another, so one bank is being filled at a time.
-        bank, word, overflow = Signal(), Signal(range(params.gain_words)), Signal()
-        starts, filling = Signal(init=1), Signal()
+        # All beats of a record carry the bank's number; the bank is full when the last one has gone.
+        bank, word, overflow = self.gains.p.bank, Signal(range(params.gain_words)), Signal()
         accept = Signal()
         m.d.comb += [
-            accept.eq(Mux(starts, ~filling & ~self.full.bit_select(self.gains.p.bank, 1), 1)),
+            accept.eq(~self.full.bit_select(bank, 1)),
             to_words.i.valid.eq(self.gains.valid & accept),
             self.gains.ready.eq(to_words.i.ready & accept),
             to_words.i.p.data.eq(self.gains.p.data),
-            to_words.i.p.count.eq(ratio_in),
             to_words.i.p.last.eq(self.gains.p.last),
             to_words.o.ready.eq(1),
         ]
@@ -65,17 +61,12 @@ class GainMemory(wiring.Component):
             m.d.sync += self.full.eq(self.full & ~self.release)
         with m.If(to_words.o.valid):
             with m.If(to_words.o.p.last):
-                m.d.sync += [word.eq(0), overflow.eq(0), filling.eq(0),
+                m.d.sync += [word.eq(0), overflow.eq(0),
                              self.full.eq((self.full & ~self.release) | (1 << bank))]
             with m.Elif(word == params.gain_words - 1):
                 m.d.sync += overflow.eq(1)
             with m.Else():
                 m.d.sync += word.eq(word + 1)
-        with m.If(self.gains.valid & self.gains.ready):
-            m.d.sync += starts.eq(self.gains.p.last)
-            with m.If(starts):
-                m.d.sync += [bank.eq(self.gains.p.bank), filling.eq(1)]
-
         reads = []
         for number in range(2):
             m.submodules[f"bank_{number}"] = memory = WordMemory(params.gain_words, float_words(lanes))

@@ -8,7 +8,7 @@ from rtl.contract.command_words import GATHER
 from rtl.contract.design_params import DesignParams
 from rtl.contract.number_formats import bits_for
 from rtl.streams import shapes
-from rtl.streams.gearbox import Gearbox
+from rtl.vector_unit.beat_words import BeatWords
 from rtl.vector_unit.head_path import rotary_depth, rotary_words_log2
 from rtl.vector_unit.statistics import statistics_word
 from rtl.vector_unit.word_memory import float_words, write_port
@@ -51,20 +51,14 @@ class Gather(wiring.Component):
             "rotary_write": Out(write_port(rotary_depth(params), word)),
             "statistics": Out(stream.Signature(statistics_word(params))),
         })
-        self.embedding_words = self._gearbox(BFLOAT16_BITS)
-        self.rotary_words = self._gearbox(FLOAT_BITS)
-
-    def _gearbox(self, element_bits: int) -> Gearbox:
-        """Beats to words of W elements: one holds a whole number of the other."""
-        beat, word = 8 * self.params.beat_bytes, element_bits * self.params.vector_lanes
-        part = min(beat, word)
-        return Gearbox(part, beat // part, word // part)
+        self.embedding_words, self.rotary_words = (
+            BeatWords(8 * params.beat_bytes, bits * params.vector_lanes) for bits in (BFLOAT16_BITS, FLOAT_BITS))
 
     def interval_cycles(self, rows: int, command: dict[str, int]) -> int:
-        """At most so many cycles from the first word written to ``done``, when nobody stalls (fields as in GATHER)."""
-        row = (self.embedding_words.inputs * command["embedding_row_beats"]
-               + self.rotary_words.inputs * command["rotary_row_beats"])
-        return rows * row + 4
+        """From the first word written to ``done``, when nobody stalls (fields as in GATHER)."""
+        row = (self.embedding_words.words_per_beat * command["embedding_row_beats"]
+               + self.rotary_words.words_per_beat * command["rotary_row_beats"])
+        return rows * row
 
     def elaborate(self, platform):
         m = Module()
@@ -107,11 +101,9 @@ class Gather(wiring.Component):
         beat, to_rotary = Signal(16), Signal()
         beat_last = beat + 1 == Mux(to_rotary, command.rotary_row_beats, command.embedding_row_beats)
         m.d.comb += self.table_data.ready.eq(self.busy & Mux(to_rotary, rotary.i.ready, embedding.i.ready))
-        for gearbox, chosen in ((embedding, ~to_rotary), (rotary, to_rotary)):
-            m.d.comb += [
-                gearbox.i.valid.eq(self.busy & self.table_data.valid & chosen), gearbox.i.p.data.eq(self.table_data.p),
-                gearbox.i.p.count.eq(gearbox.inputs), gearbox.i.p.last.eq(beat_last),
-            ]
+        for words, chosen in ((embedding, ~to_rotary), (rotary, to_rotary)):
+            m.d.comb += [words.i.valid.eq(self.busy & self.table_data.valid & chosen),
+                         words.i.p.data.eq(self.table_data.p), words.i.p.last.eq(beat_last)]
         with m.If(self.table_data.valid & self.table_data.ready):
             m.d.sync += beat.eq(beat + 1)
             with m.If(beat_last):
