@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -157,12 +156,17 @@ class Accelerator:
 
         Raises :class:`PassError` with the cause when it stops, :class:`HostError` when it can't be built.
         """
+        wants = self.start(groups)
+        self._finish()
+        return PassResult([self._result(n, flags, self.map.scratch[0]) for n, flags in enumerate(wants)])
+
+    def start(self, groups: Sequence[Group]) -> list[RowFlag]:
+        """Queue a pass without waiting for it; returns what its rows want. One pass at a time."""
         scratch = self.map.scratch[0]
         wants = [row.flags for group in groups for row in group.rows]
         self.device.write_memory(scratch.descriptor, self._descriptor(groups, scratch, any(wants)))
         self._push(scratch.descriptor)
-        self._finish()
-        return PassResult([self._result(n, flags, scratch) for n, flags in enumerate(wants)])
+        return wants
 
     def _push(self, address: int) -> None:
         self.device.write_register(register_map.address("PASS_ADDRESS_LOW"), address & 0xFFFFFFFF)
@@ -284,13 +288,8 @@ def read_design(folder: Path) -> DesignParams:
 
 
 def content_hash(folder: Path) -> str:
-    """SHA-256 over the image's content files in order."""
-    digest = hashlib.sha256()
-    for name in manifest_files.CONTENT_FILES:
-        try:
-            with open(folder / name, "rb") as file:
-                while part := file.read(1 << 20):
-                    digest.update(part)
-        except OSError as error:
-            raise HostError(f"{folder / name} can't be read ({error.strerror}); pack the model again") from None
-    return digest.hexdigest()
+    """The manifest's hash over the files of ``folder``; :class:`HostError` when one can't be read."""
+    try:
+        return manifest_files.content_hash(folder)
+    except OSError as error:
+        raise HostError(f"{error.filename} can't be read ({error.strerror}); pack the model again") from None
