@@ -55,7 +55,7 @@ class Stage:
         self.rtl.start([group])
 
     def stopped(self, grace_cycles: int = 0) -> tuple[ErrorCause, int]:
-        """Wait for the error; it must show in time. ``grace_cycles``: what is on chip may keep the units busy so long."""
+        """Wait for the error, which must show in time; for ``grace_cycles`` what is on chip may keep units busy."""
         for _ in range((LATEST_CYCLES + grace_cycles) // 50):
             if Status(self.device.read_register(register_map.address("STATUS"))) & Status.ERROR:
                 break

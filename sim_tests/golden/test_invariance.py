@@ -14,7 +14,7 @@ import pytest
 
 from hls_py.golden.machine import machine as machine_module
 from host.accelerator import Accelerator, Group, Row
-from host.sequences import Sequence, SequencePool
+from host.sequences import Sequence, SequencePool, logits_of
 from rtl.contract.pass_descriptor import RowFlag
 from sim_tests.harness.machines import all_logits, golden_machine, small_design
 from sim_tests.harness.models import TinyModel
@@ -155,7 +155,7 @@ def test_branching_drafts(stages):
     for token in (first, second):
         sequence = pool.open()
         pool.feed(sequence, text[:127])
-        alone.append(pool.feed(sequence, [token], every=RowFlag.LOGITS)[0].logits)
+        alone.append(logits_of(pool.feed(sequence, [token], every=RowFlag.LOGITS))[0])
     sequence = pool.open()
     pool.feed(sequence, text[:126])
     pool.reserve(sequence, 3)

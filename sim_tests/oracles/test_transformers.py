@@ -34,7 +34,7 @@ def test_demo_model_on_held_out_text():
     TinyModel(hidden=96, layers=2, heads=3, kv_heads=3, head_dim=32, ffn=200, vocabulary=100, seed=3),
 ], ids=["grouped_relu2_untied", "silu_tied"])
 def test_random_models(model: TinyModel, tmp_path: Path):
-    """Random weights amplify every int8 rounding flip; the wrong activation or head mapping gives errors of over 100 %."""
+    """Random weights amplify rounding flips; a wrong activation or head mapping gives errors of over 100 %."""
     folder = model.write(tmp_path / "model")
     shutil.copy(DEMO_MODEL / "tokenizer.json", folder)
     tokens = np.random.default_rng(7).integers(0, model.vocabulary, (4, 64))
