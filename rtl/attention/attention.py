@@ -38,8 +38,8 @@ class Attention(wiring.Component):
     words (out)             : shapes.vector_word; query head h of row r from word h·round_up(head_dim, 8)/W on.
     kv_request, kv_data     : a StripedReader. list_request, list_data; kv_list_request, kv_list_data : LinearReaders.
     kv_write_request, kv_write_data, kv_write_idle : a StripedWriter.
-    operand_write, beats, results : the DotEngine, attention's from ``command`` to ``done``; 14 bits of the tags are
-    used. events (out)            : attention_feed.EVENTS.
+    operand_write, beats, results : the DotEngine, attention's from ``command`` to ``done`` (tags: 14 bits).
+    events (out)            : attention_feed.EVENTS.
 
     Timing: a tile takes the largest of its beats in memory (``memory_cycles``), its turns on the array
     (``array_cycles``) and the softmax path's interval, once the first of a command has come.

@@ -9,10 +9,12 @@ from amaranth.lib.wiring import In, Out
 from hls_py.golden.attention.attention import attend
 from hls_py.kernels.registry import KERNELS
 from rtl.attention.attention import Attention
+from rtl.attention.kv_shapes import header_beats
 from rtl.contract.design_params import DesignParams
 from rtl.contract.number_formats import VECTOR_ALIGN, round_up
 from rtl.int8_dot.dot_engine import DotEngine
-from sim_tests.blocks.attention_cases import Case, beat_ints, bfloat16, params
+from sim_tests.blocks.attention_cases import Case, DesignSizes, ModelSizes, beat_ints, bfloat16, params
+from sim_tests.blocks.test_kv_writer import check_writes, write_streams
 from sim_tests.harness.bench import bench_seed
 from sim_tests.harness.fast import VerilatedLibrary
 
@@ -53,7 +55,7 @@ class AttentionBench(wiring.Component):
 _libraries: dict = {}
 
 
-def bench_of(design: tuple) -> tuple[VerilatedLibrary, Attention]:
+def bench_of(design: DesignSizes) -> tuple[VerilatedLibrary, Attention]:
     if design not in _libraries:
         bench = AttentionBench(params(*design))
         _libraries[design] = VerilatedLibrary(bench), bench.attention
@@ -72,34 +74,29 @@ def golden(case: Case) -> np.ndarray:
     return np.concatenate(out)
 
 
-def run_attend(case: Case, simulator, stall, early: bool = False) -> np.ndarray:
-    """Output vectors float32 bits [rows, row_words·W]; ``early``: the command comes before the heads."""
+def attend_streams(case: Case, early: bool) -> tuple[dict, dict]:
+    """Inputs and output counts of an ATTEND; with ``early`` its heads come along with the command, else came before."""
     requests, memory = case.reads()
-    heads = case.head_streams()
-    command = {"command": np.array([case.attend_command(has_norm=1)], object)}
-    first = {**heads, **(command if early else {})}
-    simulator.run_streams(first, {}, stall=stall) if not early else None
+    inputs = {"command": np.array([case.attend_command(has_norm=1)], object), "list_data": np.array(case.list_words()),
+              **({"kv_data": beat_ints(memory)} if len(memory) else {}), **(case.head_streams() if early else {})}
+    outputs = {"words": case.rows * case.row_words, "list_request": len(case.list_requests()),
+               **({"kv_request": len(requests)} if requests else {})}
+    return inputs, outputs
+
+
+def check_words(case: Case, words: dict) -> None:
+    """Every word of every row once, equal to golden bit by bit."""
     count = case.rows * case.row_words
-    run = simulator.run_streams(
-        {**(first if early else command), "list_data": np.array(case.list_words()),
-         **({"kv_data": beat_ints(memory)} if len(memory) else {})},
-        {"words": count, "list_request": len(case.list_requests()),
-         **({"kv_request": len(requests)} if requests else {})},
-        stall=stall, idle_cycles=30)
-    words, W = run.outputs["words"], case.params.vector_lanes
-    assert run.outputs["words"]["last"].tolist() == [0] * (count - 1) + [1]
+    assert words["last"].tolist() == [0] * (count - 1) + [1]
     np.testing.assert_array_equal(words["has_norm"], 1)
     np.testing.assert_array_equal(words["statistics"], 1)
-    out = np.full((case.rows, case.row_words, W), -1, np.int64)
-    out[words["row"], words["word"]] = words["data"]
-    return out.reshape(case.rows, -1), run
-
-
-def check(case: Case, got: np.ndarray) -> None:
+    np.testing.assert_array_equal(words["row_words"], case.row_words)
+    got = np.full((case.rows, case.row_words, case.params.vector_lanes), -1, np.int64)
+    got[words["row"], words["word"]] = words["data"]
     width = round_up(case.head_dim, VECTOR_ALIGN)
     wanted = np.zeros((case.rows, case.queries_per_kv * case.kv_heads, width), np.uint32)
     wanted[..., :case.head_dim] = golden(case).view(np.uint32)
-    np.testing.assert_array_equal(got, wanted.reshape(case.rows, -1))
+    np.testing.assert_array_equal(got.reshape(case.rows, -1), wanted.reshape(case.rows, -1))
 
 
 # (ports, port_bytes, A, P, W), (KV heads, queries per KV head, head_dim), [(rows, past) …]
@@ -116,12 +113,53 @@ CASES = [
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
 @pytest.mark.parametrize("design, model, sizes", CASES)
-def test_equals_golden(design: tuple, model: tuple, sizes: list, stall: float):
+def test_equals_golden(design: DesignSizes, model: ModelSizes, sizes: list, stall: float):
     library, _ = bench_of(design)
     simulator = library.simulator()
-    for n, branching in enumerate((False, True)):
-        case = Case(params(*design), *model, sizes, seed=bench_seed() + n, branching=branching)
+    for n, (early, branching) in enumerate(((False, False), (True, True))):
+        case = Case(params(*design), *model, sizes, seed=bench_seed() + n, branching=branching, shared_lists=early)
         case.set_pass_state(simulator)
-        got, _ = run_attend(case, simulator, stall, early=n == 1)
-        check(case, got)
+        if not early:
+            simulator.run_streams(case.head_streams(), {}, stall=stall)
+        run = simulator.run_streams(*attend_streams(case, early), stall=stall, idle_cycles=30)
+        check_words(case, run.outputs["words"])
         assert simulator.get("done") == n + 1 and simulator.get("busy") == 0
+
+
+@pytest.mark.parametrize("stall", [0.0, {"words": 0.6, "kv_write_data": 0.5, "kv_data": 0.3}])
+def test_writes_while_attending(stall):
+    """ATTEND and KV_WRITE share the newest K and V."""
+    library, _ = bench_of(MIDDLE)
+    simulator = library.simulator()
+    case = Case(params(*MIDDLE), 2, 2, 100, [(2, 127), (1, 300), (1, 0)], seed=bench_seed())
+    case.set_pass_state(simulator)
+    simulator.run_streams(case.head_streams(), {}, stall=stall)
+    (inputs, outputs), (write_inputs, write_outputs, requests) = attend_streams(case, False), write_streams(case)
+    run = simulator.run_streams({**inputs, **write_inputs}, {**outputs, **write_outputs}, stall=stall, idle_cycles=30)
+    check_words(case, run.outputs["words"])
+    check_writes(case, run.outputs, requests)
+    assert simulator.get("done") == 1 and simulator.get("kv_write_done") == 1
+
+
+OVERHEAD_CYCLES = 240
+"""From a command to its first beat, and from its last beat to its last word."""
+
+
+@pytest.mark.parametrize("model, sizes, cycles_per_tile", [
+    ((2, 1, 96), [(1, 1000)], "memory"), ((2, 4, 96), [(1, 1000)], "array"), ((5, 1, 96), [(1, 100)], "memory")])
+def test_cycles(model: ModelSizes, sizes: list, cycles_per_tile: str):
+    """Long tiles take what their bottleneck takes, and a command little more."""
+    library, attention = bench_of(WIDE)
+    simulator = library.simulator()
+    case = Case(params(*WIDE), *model, sizes, seed=bench_seed())
+    case.set_pass_state(simulator)
+    simulator.run_streams(case.head_streams(), {})
+    run = simulator.run_streams(*attend_streams(case, False))
+    check_words(case, run.outputs["words"])
+    least = {"memory": sum(attention.memory_cycles(t.past_positions, case.head_dim) for t in case.tiles),
+             "array": sum(attention.array_cycles(t.group.rows * case.queries_per_kv, t.positions, case.head_dim)
+                          for t in case.tiles)}
+    assert max(least.values()) == least[cycles_per_tile]
+    # the array also waits while a tile's header passes
+    headers = 0 if cycles_per_tile == "memory" else len(case.tiles) * header_beats(case.params)
+    assert max(least.values()) < run.cycles <= max(least.values()) + headers + OVERHEAD_CYCLES

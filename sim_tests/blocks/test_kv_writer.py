@@ -6,14 +6,14 @@ import pytest
 from hls_py.golden.attention.kv_writer import tile_writes, written_bytes, written_tiles
 from hls_py.golden.machine.kv_cache import pack_tile, unpack_tile
 from rtl.attention.attention_feed import AttentionFeed
-from sim_tests.blocks.attention_cases import Case, params
+from sim_tests.blocks.attention_cases import Case, DesignSizes, ModelSizes, params
 from sim_tests.harness.bench import bench_seed
 from sim_tests.harness.fast import VerilatedLibrary
 
 _libraries: dict = {}
 
 
-def library_of(design: tuple) -> VerilatedLibrary:
+def library_of(design: DesignSizes) -> VerilatedLibrary:
     if design not in _libraries:
         _libraries[design] = VerilatedLibrary(AttentionFeed(params(*design)))
     return _libraries[design]
@@ -71,7 +71,7 @@ CASES = [
 
 @pytest.mark.parametrize("stall", [0.0, 0.5])
 @pytest.mark.parametrize("design, model, sizes", CASES)
-def test_writes(design: tuple, model: tuple, sizes: list, stall: float):
+def test_writes(design: DesignSizes, model: ModelSizes, sizes: list, stall: float):
     simulator = library_of(design).simulator()
     for n in range(2):
         case = Case(params(*design), *model, sizes, seed=bench_seed() + n, shared_lists=n == 1)

@@ -8,7 +8,7 @@ from rtl.attention.newest_kv import NewestKv
 from rtl.attention.query_buffer import QueryBuffer
 from rtl.contract.number_formats import SEGMENT_BYTES
 from rtl.streams.shapes import HeadKind
-from sim_tests.blocks.attention_cases import Case, params
+from sim_tests.blocks.attention_cases import Case, DesignSizes, ModelSizes, params
 from sim_tests.harness.bench import bench_seed
 from sim_tests.harness.fast import VerilatedLibrary
 
@@ -17,7 +17,7 @@ SIZES = [((1, 16, 2, 3, 2), (2, 3, 18), 3), ((2, 16, 6, 4, 4), (3, 1, 100), 3), 
          ((4, 16, 4, 21, 4), (5, 1, 64), 9), ((4, 64, 4, 2, 4), (3, 1, 96), 2)]
 
 
-def case_of(design: tuple, model: tuple, rows: int) -> Case:
+def case_of(design: DesignSizes, model: ModelSizes, rows: int) -> Case:
     return Case(params(*design), *model, [(rows, 5)], seed=bench_seed())
 
 
@@ -31,7 +31,7 @@ def of_kinds(streams: dict, *kinds: HeadKind) -> dict:
 
 
 @pytest.mark.parametrize("design, model, rows", SIZES)
-def test_newest_kv(design: tuple, model: tuple, rows: int):
+def test_newest_kv(design: DesignSizes, model: ModelSizes, rows: int):
     case = case_of(design, model, rows)
     p, S = case.params, case.params.segments
     simulator = VerilatedLibrary(NewestKv(p)).simulator()
@@ -63,14 +63,14 @@ def test_newest_kv(design: tuple, model: tuple, rows: int):
                 piece = case.values[at.clip(0, rows - 1), head, group * S:group * S + S].T
                 wanted.append(piece)
                 known.append(np.broadcast_to(inside, piece.shape))
-    is_value, row, word, part = (np.array(c) for c in zip(*reads))
+    is_value, row, place, part = (np.array(c) for c in zip(*reads))
     out = simulator.run_vectors(
         {"read__enable": np.ones(len(reads) + 1, int), "read__is_value": np.append(is_value, 0),
-         "read__row": np.append(row, 0), "read__word": np.append(word, 0), "read__part": np.append(part, 0)},
+         "read__row": np.append(row, 0), "read__word": np.append(place, 0), "read__part": np.append(part, 0)},
         ["read__data"])["read__data"][1:]
     got = np.stack([np.frombuffer(int(v).to_bytes(p.beat_bytes, "little"), np.int8) for v in out])
-    known = np.stack(known).reshape(len(reads), -1)
-    np.testing.assert_array_equal(got[known], np.stack(wanted).reshape(len(reads), -1)[known])
+    defined = np.stack(known).reshape(len(reads), -1)
+    np.testing.assert_array_equal(got[defined], np.stack(wanted).reshape(len(reads), -1)[defined])
 
     for user in range(2):
         for head in range(case.kv_heads):
@@ -84,7 +84,7 @@ def test_newest_kv(design: tuple, model: tuple, rows: int):
 
 
 @pytest.mark.parametrize("design, model, rows", SIZES[:3])
-def test_query_buffer(design: tuple, model: tuple, rows: int):
+def test_query_buffer(design: DesignSizes, model: ModelSizes, rows: int):
     case = case_of(design, model, rows)
     simulator = VerilatedLibrary(QueryBuffer(case.params)).simulator()
     simulator.set("rows", rows)

@@ -14,7 +14,7 @@ from rtl.attention.attention_feed import AttentionFeed, outer_ports, path_ports
 from rtl.contract.design_params import DesignParams
 from rtl.contract.number_formats import SEGMENT_BYTES
 from rtl.int8_dot.dot_engine import DotEngine
-from sim_tests.blocks.attention_cases import Case, beat_ints, params
+from sim_tests.blocks.attention_cases import Case, DesignSizes, ModelSizes, beat_ints, params
 from sim_tests.harness.bench import bench_seed
 from sim_tests.harness.fast import VerilatedLibrary
 
@@ -80,8 +80,8 @@ def weight_fields(case: Case, weights: list[np.ndarray]) -> dict:
         for n, (vector, block) in enumerate(np.ndindex(tile.shape[:2])):
             piece = int.from_bytes(tile[vector, block].tobytes(), "little")
             rows.append((vector // lanes, block, vector % lanes, piece, n == 0, n == count - 1))
-    turn, block, lane, piece, first, last = (np.array(c, object) for c in zip(*rows))
-    return {"write": {"turn": turn, "block": block, "lane": lane, "mask": np.full(len(rows), 0xFFFF), "data": piece},
+    turn, block, lane, data, first, last = (np.array(c, object) for c in zip(*rows))
+    return {"write": {"turn": turn, "block": block, "lane": lane, "mask": np.full(len(rows), 0xFFFF), "data": data},
             "first": first, "last": last}
 
 
@@ -190,7 +190,7 @@ CASES = [
 _libraries: dict = {}
 
 
-def library_of(design: tuple) -> VerilatedLibrary:
+def library_of(design: DesignSizes) -> VerilatedLibrary:
     if design not in _libraries:
         _libraries[design] = VerilatedLibrary(FeedBench(params(*design)))
     return _libraries[design]
@@ -198,6 +198,6 @@ def library_of(design: tuple) -> VerilatedLibrary:
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
 @pytest.mark.parametrize("design, model, sizes", CASES)
-def test_feed(design: tuple, model: tuple, sizes: list, stall: float):
+def test_feed(design: DesignSizes, model: ModelSizes, sizes: list, stall: float):
     case = Case(params(*design), *model, sizes, seed=bench_seed(), shared_lists=model[0] == 3)
     run_case(case, library_of(design), stall)
