@@ -17,6 +17,11 @@ from rtl.streams.shapes import HeadKind
 NAN_BFLOAT16 = 0x7FC0
 LAYER, LAYERS = 2, 3
 
+DesignSizes = tuple[int, int, int, int, int]
+"""(ports, port_bytes, A, P, W) of a design."""
+ModelSizes = tuple[int, int, int]
+"""(KV heads, query heads a KV head, head_dim)."""
+
 
 def params(ports: int, port_bytes: int, row_vectors: int, rows: int, lanes: int, max_head_dim: int = 128,
            max_row_vectors: int = 32, **more: Any) -> DesignParams:
@@ -214,7 +219,7 @@ class Case:
                 data.append(self.memory[self.block_of(tile), tile.kv_head][first:first + beats])
         return requests, np.concatenate(data)
 
-    def tile_arrays(self, tile: Tile) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def tile_arrays(self, tile: Tile) -> tuple[np.ndarray, ...]:
         """Keys and values int8 [positions, D] and their scale bits [positions] of a tile, new positions included."""
         stored = unpack_tile(self.memory[self.block_of(tile), tile.kv_head], self.layout)
         new = slice(tile.group.first_row + max(0, tile.start - tile.group.past),
@@ -224,7 +229,7 @@ class Case:
             (stored.keys, self.keys), (stored.values, self.values),
             (stored.key_scales, self.key_scales), (stored.value_scales, self.value_scales)))
 
-    def sequence(self, group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def sequence(self, group: Group) -> tuple[np.ndarray, ...]:
         """The same by absolute position for all KV heads: [past + rows, kv_heads, …]."""
         heads = []
         for head in range(self.kv_heads):
