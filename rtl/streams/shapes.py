@@ -1,7 +1,8 @@
 """The catalogue of stream payloads and shared signals between blocks; docs/architecture.md says who speaks to whom."""
 
+from typing import TYPE_CHECKING
+
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.enum import Enum
 from amaranth.lib.wiring import In, Out
 
 from rtl.contract.bitfields import WordLayout
@@ -13,6 +14,12 @@ from rtl.contract.weight_encodings import code_bits
 COMMAND_BITS = 8 * COMMAND_BYTES
 BEAT_ADDRESS_BITS = 32
 BEATS_BITS = 16
+
+
+if TYPE_CHECKING:
+    from enum import Enum
+else:
+    from amaranth.lib.enum import Enum
 
 
 class HeadKind(Enum, shape=2):  # type: ignore[call-arg]
