@@ -63,10 +63,10 @@ def test_newest_kv(design: DesignSizes, model: ModelSizes, rows: int):
                 piece = case.values[at.clip(0, rows - 1), head, group * S:group * S + S].T
                 wanted.append(piece)
                 known.append(np.broadcast_to(inside, piece.shape))
-    of_values, at_row, place, parts = (np.array(c) for c in zip(*reads))
+    of_values, at_row, place, piece_of = (np.array(c) for c in zip(*reads))
     out = simulator.run_vectors(
         {"read__enable": np.ones(len(reads) + 1, int), "read__is_value": np.append(of_values, 0),
-         "read__row": np.append(at_row, 0), "read__word": np.append(place, 0), "read__part": np.append(parts, 0)},
+         "read__row": np.append(at_row, 0), "read__word": np.append(place, 0), "read__part": np.append(piece_of, 0)},
         ["read__data"])["read__data"][1:]
     got = np.stack([np.frombuffer(int(v).to_bytes(p.beat_bytes, "little"), np.int8) for v in out])
     defined = np.stack(known).reshape(len(reads), -1)
