@@ -15,6 +15,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from hls_py.golden.vector_unit import drain as golden
 from hls_py.golden.vector_unit.gather import gather_embedding
 from hls_py.golden.vector_unit.quantise import quantise, to_slices
+from hls_py.kernels.norm import norm_finalise, norm_quantise
 from hls_py.kernels.registry import KERNELS
 from rtl.contract.command_words import (
     DRAIN,
@@ -254,3 +255,56 @@ def residual_drain(layer: Layer, residual: np.ndarray, scale: np.ndarray, buffer
     layer.run({"drain_command": commands(DRAIN, *inputs), "tile": {"base": base, "steps": steps}},
               {"drain_finished": 2})
     return golden.drain_residual(np.concatenate(parts, axis=1), golden.row_scales(scale, 0.05), residual)
+
+
+@pytest.mark.parametrize("design", list(DESIGNS)[:2])
+def test_engines_run_beside_one_another(design: str):
+    """A gated drain and attention write the vector at once; then heads are drained while slices are being taken."""
+    layer = Layer(design, 0.3)
+    rows, lanes, rng = layer.rows, layer.lanes, layer.rng
+    row_words, first = INNER // lanes, 40
+    attention = rng.normal(size=(rows, INNER - first)).astype(np.float32)
+    (gate, gate_at), (up, up_at) = layer.tile(first), layer.tile(first)
+    order = np.array([(r, w) for r in range(rows) for w in range((INNER - first) // lanes)])
+    row, word, n = order[:, 0], order[:, 1], len(order)
+    zeros = np.zeros(n, int)
+    # Scales of the gate's activations: a vector of zeros leaves the reference's floor.
+    layer.run({"words": {"row": np.arange(rows), "word": np.zeros(rows, int), "row_words": np.full(rows, row_words),
+                         "data": np.zeros((rows, lanes), int), "statistics": np.ones(rows, int),
+                         "has_norm": np.zeros(rows, int), "gain_bank": np.zeros(rows, int),
+                         "last": np.zeros(rows, int)}}, {})
+    scale = layer.quantise(QuantiseSource.VECTOR, np.zeros((rows, lanes), np.float32), None, 0, 0)
+    base, steps = np.array([gate_at, up_at]).T
+    layer.run({"drain_command": commands(DRAIN, dict(
+                  mode=DrainMode.GATED, function=ActivationFunction.RELU_SQUARED, steps=gate_at[1], outputs=first,
+                  statistics=1, row_words=row_words, scale=3e4, scale2=5e3)),
+               "tile": {"base": base, "steps": steps},
+               "words": {"row": row, "word": word + first // lanes, "row_words": np.full(n, row_words),
+                         "data": as_words(attention, lanes), "statistics": zeros, "has_norm": zeros,
+                         "gain_bank": zeros, "last": np.arange(n) == n - 1}}, {"drain_finished": 1})
+    drained = golden.gated(gate[:, :first], up[:, :first], golden.row_scales(scale, 3e4),
+                           golden.row_scales(scale, 5e3), ActivationFunction.RELU_SQUARED)
+
+    # Only what was drained counts in the row's absmax.
+    elements = layer.params.slice_elements
+    slices = -(-INNER // elements)
+    sums, place = layer.tile(HEAD_PADDED)
+    acc = sums[:, None, :HEAD_PADDED].copy()
+    acc[..., HEAD_DIM:] = 0
+    got = layer.run({
+        "quantise_command": commands(QUANTISE, dict(source=QuantiseSource.VECTOR, activation=1, words=row_words,
+                                                    row_words=row_words, slices=slices)),
+        "drain_command": commands(DRAIN, dict(mode=DrainMode.VALUE, activation=0, steps=place[1], outputs=HEAD_PADDED,
+                                              head_dim=HEAD_DIM, scale=7.0)),
+        "tile": {"base": [place[0]], "steps": [place[1]]}},
+        {"activation": slices * rows, "quantise_finished": 1, "drain_finished": 1, "heads": 2 * rows,
+         "head_scales": rows})
+    none = np.array(0)
+    zero = np.float32(0)
+    inverse, _ = norm_finalise(np.zeros(rows, np.float32), np.abs(drained).max(axis=1), zero, zero, none)
+    vector = np.concatenate([drained, attention], axis=1)
+    codes = norm_quantise(vector, np.zeros_like(vector), none, inverse[:, None])
+    same(int8_of(got["activation"]["data"], elements), to_slices(codes, elements, slices).reshape(-1, elements))
+    codes, bits = golden.drain_heads(acc, golden.row_scales(scale, 7.0), None, None, False, HEAD_DIM)
+    same(int8_of(got["heads"]["data"], 16), codes.reshape(-1, 16))
+    same(got["head_scales"]["scale"], bits.reshape(-1))
