@@ -9,7 +9,7 @@ JOBS ?= 2
 PYTEST_ARGS ?=
 MODEL ?=
 PROMPT ?= In the beginning
-TOKENS ?= 64
+TOKENS ?= 96
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
@@ -34,7 +34,8 @@ $(VENV)/.extra-%: $(VENV)/.complete
 	@touch $@
 
 demo: setup  ## build the demo accelerator, simulate its RTL, and stream tokens (PROMPT=… TOKENS=… MODEL=folder)
-	$(BIN)/tellme run --device verilator $(if $(MODEL),--model '$(MODEL)') --prompt '$(PROMPT)' --max-tokens $(TOKENS)
+	$(BIN)/tellme run --device verilator $(if $(MODEL),--model '$(MODEL)') --prompt '$(PROMPT)' --max-tokens $(TOKENS) \
+		--temperature 0.7 --top-k 40 --seed 3
 
 test: setup  ## every test that needs nothing else, two at a time
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not oracle and not full' $(PYTEST_ARGS)
