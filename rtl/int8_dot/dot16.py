@@ -1,47 +1,76 @@
-"""The multipliers of the int8 array: one segment against two row-vectors."""
+"""The multipliers of the int8 array: one segment against two row-vectors, two products to a DSP48E2."""
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Cat, Module, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.contract.number_formats import SEGMENT_BYTES
 
 LANES = 2
+CHAIN = 8
+"""Products that a cascade of DSPs adds: 8·127·128 < 2¹⁷, so that the lower lane's sum stays within its field."""
+CHAINS = SEGMENT_BYTES // CHAIN
+FIELD_BITS = 18
 SUM_BITS = 20
-"""Sixteen products of two int8, −128 included."""
+
+
+def skewed(m: Module, name: str, segment: Value, stages: Value) -> Value:
+    """``segment``, byte i delayed by i mod CHAIN cycles; ``stages`` as Dot16's."""
+    late = {0: segment}
+    for k in range(1, CHAIN):
+        # of the bytes that are this late or later; the others' registers go unused
+        late[k] = Signal(8 * SEGMENT_BYTES, name=f"{name}_late_{k}")
+        with m.If(stages[k - 1]):
+            m.d.sync += [late[k].word_select(i, 8).eq(late[k - 1].word_select(i, 8))
+                         for i in range(SEGMENT_BYTES) if i % CHAIN >= k]
+    return Cat(late[i % CHAIN].word_select(i, 8) for i in range(SEGMENT_BYTES))
 
 
 class Dot16(wiring.Component):
-    """``dots[a] = Σ_i segment[i]·operands[a][i]``, i = 0 … 15, int8, exact.
+    """``dots[a] = Σ_i segment[i]·operands[a][i]``, i = 0 … 15, int8, exact for operands in −127 … 127.
 
-    The boundary for another realisation: the two row-vectors of a pair can share a DSP48E2
-    (operands[0] + operands[1]·2¹⁸ times segment, cascades of at most 8, which needs one side within ±127).
+    (operands[0] + operands[1]·2¹⁸)·segment holds both products; two cascades of eight add them (pre-adder, multiplier
+    and adder of a DSP48E2 each), and a sum's upper field is too small by one where the lower one is negative.
 
-    Ports: ``enable`` marks a cycle with operands; without it the stages behind keep their values, which saves power and
-    simulation time. Timing: ``dots`` follow ``latency_cycles`` later; a new operand set every cycle.
+    Ports
+    -----
+    stages            : bit k: a set of operands began to arrive k cycles ago. Stages without one keep their values,
+                        which saves power and simulation time.
+    segment, operands : byte i arrives i mod CHAIN cycles after the set's first.
+    dots              : ``latency_cycles`` after the set's first byte; a new set may begin every cycle.
     """
 
-    latency_cycles = 3
+    latency_cycles = CHAIN + 3
 
     def __init__(self):
         super().__init__({
-            "enable": In(1), "segment": In(8 * SEGMENT_BYTES),
+            "stages": In(self.latency_cycles), "segment": In(8 * SEGMENT_BYTES),
             "operands": In(data.ArrayLayout(8 * SEGMENT_BYTES, LANES)),
             "dots": Out(data.ArrayLayout(signed(SUM_BITS), LANES)),
         })
 
     def elaborate(self, platform):
         m = Module()
-        stage = Signal(2)
-        m.d.sync += stage.eq(self.enable | stage << 1)
-        for lane in range(LANES):
-            products = [Signal(signed(16), name=f"product_{lane}_{i}") for i in range(SEGMENT_BYTES)]
-            quarters = [Signal(signed(18), name=f"quarter_{lane}_{i}") for i in range(4)]
-            with m.If(self.enable):
-                m.d.sync += [p.eq(self.segment.word_select(i, 8).as_signed()
-                                  * self.operands[lane].word_select(i, 8).as_signed()) for i, p in enumerate(products)]
-            with m.If(stage[0]):
-                m.d.sync += [q.eq(sum(products[4 * i:4 * i + 4], start=0)) for i, q in enumerate(quarters)]
-            with m.If(stage[1]):
-                m.d.sync += self.dots[lane].eq(sum(quarters, start=0))
+        sums = []
+        for chain in range(CHAINS):
+            before = None
+            for n in range(CHAIN):
+                i = chain * CHAIN + n
+                factor, both = Signal(signed(8), name=f"factor_{i}"), Signal(signed(FIELD_BITS + 9), name=f"both_{i}")
+                product = Signal(signed(FIELD_BITS + 17), name=f"product_{i}")
+                total = Signal(signed(2 * FIELD_BITS + 2), name=f"total_{i}")
+                low, high = (lane.word_select(i, 8).as_signed() for lane in self.operands)
+                with m.If(self.stages[n]):
+                    m.d.sync += [factor.eq(self.segment.word_select(i, 8)), both.eq(low + (high << FIELD_BITS))]
+                with m.If(self.stages[n + 1]):
+                    m.d.sync += product.eq(both * factor)
+                with m.If(self.stages[n + 2]):
+                    m.d.sync += total.eq(product if before is None else product + before)
+                before = total
+            sums.append(before)
+        with m.If(self.stages[-1]):
+            m.d.sync += [
+                self.dots[0].eq(sum(total[:FIELD_BITS].as_signed() for total in sums)),
+                self.dots[1].eq(sum(total[FIELD_BITS:].as_signed() + total[FIELD_BITS - 1] for total in sums)),
+            ]
         return m

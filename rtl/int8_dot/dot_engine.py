@@ -7,21 +7,21 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.contract.design_params import DesignParams
-from rtl.contract.number_formats import bits_for
-from rtl.int8_dot.dot16 import LANES, Dot16
+from rtl.contract.number_formats import SEGMENT_BYTES, bits_for
+from rtl.int8_dot.dot16 import LANES, Dot16, skewed
 from rtl.int8_dot.lane_pair import LanePair
 from rtl.streams import shapes
 from rtl.streams.shared_module import SharedModule
 
-RESULT_SLOTS = 16
+RESULT_SLOTS = 32
 """Finished sums that can wait: more than the pipeline is long, so that it never has to stop."""
 
 
 class DotEngine(wiring.Component):
     """``dots[turn][a][s] = Σ_beats Σ_i segment[s][i]·operand[beat.operand + turn·beat.turn_stride][a][i]``.
 
-    s = 0 … S−1, a = 0 … A−1, i = 0 … 15; int8 times int8, sums of 32 bits. The beats of a sum run from ``first`` to
-    ``last`` and have the same ``turns``; a beat that is both keeps nothing.
+    s = 0 … S−1, a = 0 … A−1, i = 0 … 15; segments int8, operands −127 … 127, sums of 32 bits. The
+    beats of a sum run from ``first`` to ``last`` and have the same ``turns``; a beat that is both keeps nothing.
 
     Parameters
     ----------
@@ -78,12 +78,15 @@ class DotEngine(wiring.Component):
         step_layout = data.StructLayout({"turn": 6, "first": 1, "last": 1, "tag": shapes.DOT_TAG_BITS})
         valid = Signal(1 + Dot16.latency_cycles)
         steps = [Signal(step_layout, name=f"step_{n}") for n in range(1 + Dot16.latency_cycles)]
-        segments = Signal(8 * self.params.beat_bytes)
+        segments = Signal(data.ArrayLayout(8 * SEGMENT_BYTES, self.params.segments))
+        late_segments = Signal(data.ArrayLayout(8 * SEGMENT_BYTES, self.params.segments))
         m.d.sync += valid.eq(issue | valid << 1)
         with m.If(issue):
             m.d.sync += [segments.eq(beat.data), steps[0].turn.eq(turn), steps[0].first.eq(beat.first),
                          steps[0].last.eq(beat.last), steps[0].tag.eq(beat.tag)]
         m.d.sync += [after.eq(before) for before, after in pairwise(steps)]
+        m.d.comb += [late_segments[s].eq(skewed(m, f"segment_{s}", segments[s], valid))
+                     for s in range(self.params.segments)]
         done = steps[-1]
         m.d.comb += put.eq(valid[-1] & done.last)
 
@@ -108,7 +111,7 @@ class DotEngine(wiring.Component):
                 lanes.write_enable.eq(Cat(written)), lanes.write_word.eq(self.operand_write.p.address),
                 lanes.write_mask.eq(self.operand_write.p.mask), lanes.write_data.eq(self.operand_write.p.data),
                 lanes.read_enable.eq(issue), lanes.read_word.eq(beat.operand + offset),
-                lanes.multiply.eq(valid[0]), lanes.segments.eq(segments),
+                lanes.stages.eq(valid), lanes.segments.eq(late_segments),
                 lanes.accumulate.eq(valid[-1]), lanes.turn.eq(done.turn), lanes.first.eq(done.first),
                 lanes.last.eq(done.last), lanes.slot.eq(put_slot), lanes.result_slot.eq(take_slot),
             ]

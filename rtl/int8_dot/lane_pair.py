@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.contract.design_params import DesignParams
 from rtl.contract.number_formats import SEGMENT_BYTES, bits_for
-from rtl.int8_dot.dot16 import LANES, Dot16
+from rtl.int8_dot.dot16 import LANES, Dot16, skewed
 from rtl.streams.shared_module import SharedModule
 
 
@@ -24,8 +24,9 @@ class LanePair(wiring.Component):
     --------------------------------------------------------
     write  : ``write_enable`` (bit a: lane a), byte ``write_mask``.
     read   : ``read_enable``, ``read_word``.
-    multiply : the cycle after: ``multiply``, ``segments`` (held while turns of a beat follow one another).
-    accumulate : ``latency`` of Dot16 later: ``accumulate``, ``turn``, ``first``, ``last``, ``slot`` to keep a last sum.
+    multiply : from the cycle after on: ``stages`` and ``segments`` as Dot16 takes them; operands are skewed here.
+    accumulate : ``latency_cycles`` of Dot16 later: ``accumulate``, ``turn``, ``first``, ``last``, ``slot`` of a
+        last sum.
     result : ``result_slot`` → ``result``, same cycle.
     """
 
@@ -38,7 +39,7 @@ class LanePair(wiring.Component):
             "write_enable": In(LANES), "write_word": In(word_bits), "write_mask": In(SEGMENT_BYTES),
             "write_data": In(8 * SEGMENT_BYTES),
             "read_enable": In(1), "read_word": In(word_bits),
-            "multiply": In(1), "segments": In(data.ArrayLayout(8 * SEGMENT_BYTES, params.segments)),
+            "stages": In(Dot16.latency_cycles), "segments": In(data.ArrayLayout(8 * SEGMENT_BYTES, params.segments)),
             "accumulate": In(1), "turn": In(bits_for(accumulator_turns - 1)), "first": In(1), "last": In(1),
             "slot": In(slot_bits),
             "result_slot": In(slot_bits),
@@ -48,7 +49,8 @@ class LanePair(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         dots = []
-        operands = Signal(data.ArrayLayout(8 * SEGMENT_BYTES, LANES))
+        read_operands, operands = (Signal(data.ArrayLayout(8 * SEGMENT_BYTES, LANES), name=name)
+                                   for name in ("read_operands", "operands"))
         for a in range(LANES):
             m.submodules[f"operands_{a}"] = store = memory.Memory(
                 shape=8 * SEGMENT_BYTES, depth=self.operand_words, init=[])
@@ -56,12 +58,13 @@ class LanePair(wiring.Component):
             m.d.comb += [
                 write.en.eq(Mux(self.write_enable[a], self.write_mask, 0)), write.addr.eq(self.write_word),
                 write.data.eq(self.write_data),
-                read.en.eq(self.read_enable), read.addr.eq(self.read_word), operands[a].eq(read.data),
+                read.en.eq(self.read_enable), read.addr.eq(self.read_word), read_operands[a].eq(read.data),
             ]
+        m.d.comb += [operands[a].eq(skewed(m, f"operand_{a}", read_operands[a], self.stages)) for a in range(LANES)]
         for s in range(self.segments_per_beat):
             dot = Dot16()
             m.submodules[f"dot_{s}"] = SharedModule(dot, "dot16")
-            m.d.comb += [dot.enable.eq(self.multiply), dot.segment.eq(self.segments[s]), dot.operands.eq(operands)]
+            m.d.comb += [dot.stages.eq(self.stages), dot.segment.eq(self.segments[s]), dot.operands.eq(operands)]
             dots.append(dot.dots)
 
         # Sums are read, added to and written in one cycle, so turns may follow one another at any distance.

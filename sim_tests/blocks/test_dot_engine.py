@@ -27,6 +27,13 @@ def random_bytes(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray
     return values
 
 
+def random_operands(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """The same without −128, some words at the extremes only."""
+    operands = random_bytes(rng, shape)
+    operands[::5] = rng.choice(np.array([-127, 127], np.int8), (len(operands[::5]), 1, 1))
+    return np.maximum(operands, -127)
+
+
 def random_sums(rng: np.random.Generator, p: DesignParams, operand_words: int, count: int) -> list[Beat]:
     """``count`` sums of 1 … 7 beats with any number of turns that the memories hold."""
     beats: list[Beat] = []
@@ -37,7 +44,9 @@ def random_sums(rng: np.random.Generator, p: DesignParams, operand_words: int, c
         stride = int(rng.integers(0, operand_words // turns + 1)) if turns > 1 else 7
         for n in range(length):
             operand = int(rng.integers(0, operand_words - (turns - 1) * stride))
-            beats.append(Beat(random_bytes(rng, (p.segments, SEGMENT_BYTES)), operand, turns, stride,
+            segments = random_bytes(rng, (p.segments, SEGMENT_BYTES))
+            segments[rng.random(p.segments) < 0.2] = rng.choice(EXTREMES)
+            beats.append(Beat(segments, operand, turns, stride,
                               n == 0, n == length - 1, int(rng.integers(1 << 16))))
     return beats
 
@@ -68,7 +77,7 @@ def test_equals_golden(sizes: tuple[int, int, int, int, int]):
     p, words = params(*sizes[:4]), sizes[4]
     rng = np.random.default_rng(bench_seed())
     library = VerilatedLibrary(DotEngine(p, words))
-    operands = random_bytes(rng, (words, p.row_vectors, SEGMENT_BYTES))
+    operands = random_operands(rng, (words, p.row_vectors, SEGMENT_BYTES))
     beats = random_sums(rng, p, words, 120)
     expected = dot_engine(operands, beats)
     for stall in (0.0, {"beats": 0.3}, {"results": 0.7}, {"beats": 0.4, "results": 0.4}):
@@ -87,7 +96,7 @@ def test_masked_writes_keep_other_bytes():
     p = params(2, 16, 4, 8)
     rng = np.random.default_rng(bench_seed())
     simulator = VerilatedLibrary(DotEngine(p, 9)).simulator()
-    before, after = (random_bytes(rng, (9, 4, SEGMENT_BYTES)) for _ in range(2))
+    before, after = (random_operands(rng, (9, 4, SEGMENT_BYTES)) for _ in range(2))
     mask = rng.integers(0, 1 << 16, (9, 4))
     chosen = (mask[..., None] >> np.arange(SEGMENT_BYTES) & 1).astype(bool)
     beats = [Beat(random_bytes(rng, (2, SEGMENT_BYTES)), w, 1, 0, True, True, w) for w in range(9)]
