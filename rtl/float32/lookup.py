@@ -7,8 +7,8 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-BLOCK_ROM_BITS = 1 << 13
-"""Smaller tables go to LUTs."""
+BLOCK_ROM_BITS = 1 << 12
+"""Smaller tables are left to the synthesis tool, which puts them into LUTs."""
 
 
 class Lookup(wiring.Component):
@@ -42,7 +42,7 @@ class Lookup(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.rom = rom = Memory(shape=self.bits, depth=len(self.contents), init=self.contents,
-                                        attrs={"rom_style": "block" if self.is_block else "distributed"})
+                                        attrs={"rom_style": "block"} if self.is_block else {})
         port = rom.read_port()
         m.d.comb += [port.addr.eq(self.index), port.en.eq(self.enable)]
         if self.is_block:
