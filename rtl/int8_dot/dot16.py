@@ -51,9 +51,9 @@ class Dot16(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        sums = []
+        sums: list[Signal] = []
         for chain in range(CHAINS):
-            before = None
+            totals: list[Signal] = []
             for n in range(CHAIN):
                 i = chain * CHAIN + n
                 factor, both = Signal(signed(8), name=f"factor_{i}"), Signal(signed(FIELD_BITS + 9), name=f"both_{i}")
@@ -65,9 +65,9 @@ class Dot16(wiring.Component):
                 with m.If(self.stages[n + 1]):
                     m.d.sync += product.eq(both * factor)
                 with m.If(self.stages[n + 2]):
-                    m.d.sync += total.eq(product if before is None else product + before)
-                before = total
-            sums.append(before)
+                    m.d.sync += total.eq(product + totals[-1] if totals else product)
+                totals.append(total)
+            sums.append(totals[-1])
         with m.If(self.stages[-1]):
             m.d.sync += [
                 self.dots[0].eq(sum(total[:FIELD_BITS].as_signed() for total in sums)),
