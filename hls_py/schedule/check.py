@@ -15,10 +15,8 @@ from hls_py.errors import TellmeError
 from hls_py.schedule.shape import ModelShape
 from hls_py.schedule.stream_order import Codes, Gains, HeadRows, head_records, layer_records
 from rtl.contract import command_words as words
-from rtl.contract.command_words import SEMAPHORES, UNIT_OF, DrainMode, Opcode, QuantiseTarget, Unit
+from rtl.contract.command_words import QUEUE_COMMANDS, SEMAPHORES, UNIT_OF, DrainMode, Opcode, QuantiseTarget, Unit
 
-QUEUE_COMMANDS = 8
-"""Commands a unit's queue holds (rtl.control.unit_queue)."""
 QUEUED_TILES = 4
 """Finished tiles the drain ring can list (rtl.ternary_matmul.drain_ring)."""
 

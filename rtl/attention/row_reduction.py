@@ -1,18 +1,10 @@
 """Largest float and integer sum of the words of a row."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-
-def sort_key(bits):
-    """Unsigned integer that orders as the float32 ``bits`` do: −0 < +0, the canonical NaN above +∞; never 0."""
-    return Cat(bits[:31] ^ bits[31].replicate(31), ~bits[31])
-
-
-def from_sort_key(key):
-    """The float32 bits behind a key."""
-    return Cat(key[:31] ^ (~key[31]).replicate(31), ~key[31])
+from rtl.float32.compare import from_sort_key, sort_key
 
 
 class RowReduction(wiring.Component):

@@ -12,6 +12,8 @@ from rtl.contract.bitfields import Field, WordLayout
 COMMAND_WORDS = 8
 COMMAND_BYTES = 4 * COMMAND_WORDS
 SEMAPHORES = 16
+QUEUE_COMMANDS = 8
+"""Commands that a unit's queue holds."""
 
 
 class Opcode(IntEnum):

@@ -5,10 +5,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from rtl.contract.command_words import COMMON, SEMAPHORES
+from rtl.contract.command_words import COMMON, QUEUE_COMMANDS, SEMAPHORES
 from rtl.streams.shapes import COMMAND_BITS, command_layout
 
-QUEUE_COMMANDS = 8
 IN_FLIGHT = 4
 SEMAPHORE_BITS = 4
 

@@ -6,8 +6,13 @@ from rtl.float32.bits import NAN, canonical_is_nan, wire
 
 
 def sort_key(bits: Value) -> Value:
-    """Unsigned integer that orders as the float does, −0 < +0; NaN is above +∞."""
+    """Unsigned integer that orders as the float does, −0 < +0; NaN is above +∞; never 0."""
     return Cat(bits[:31] ^ bits[31].replicate(31), ~bits[31])
+
+
+def from_sort_key(key: Value) -> Value:
+    """The float32 bits behind a key."""
+    return Cat(key[:31] ^ (~key[31]).replicate(31), ~key[31])
 
 
 def maximum(m: Module, a: Value, b: Value) -> Value:

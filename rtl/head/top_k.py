@@ -5,7 +5,8 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.contract.number_formats import bits_for
-from rtl.head.argmax import row_logit, sort_key
+from rtl.float32.compare import from_sort_key, sort_key
+from rtl.head.argmax import row_logit
 
 ENTRY = data.StructLayout({"index": 32, "bits": 32})
 
@@ -122,10 +123,9 @@ class TopK(wiring.Component):
                 m.d.comb += read.addr.eq(Cat(hole[:heap_bits], row))
                 m.next = "ENTRY"
             with m.State("ENTRY"):
-                bits = read.data[32:]
                 m.d.comb += [
                     read.en.eq(0), self.entries.valid.eq(1), self.entries.p.index.eq(~read.data[:32]),
-                    self.entries.p.bits.eq(Cat(bits[:31] ^ (~bits[31]).replicate(31), ~bits[31])),
+                    self.entries.p.bits.eq(from_sort_key(read.data[32:])),
                 ]
                 with m.If(self.entries.ready):
                     m.d.sync += hole.eq(hole + 1)
