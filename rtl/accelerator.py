@@ -97,9 +97,7 @@ class Accelerator(wiring.Component):
         for unit, (command, done, busy) in units.items():
             connect(m, control.commands[unit], command)
             m.d.comb += [control.done[unit].eq(done), control.unit_busy[unit].eq(busy)]
-        for block in (vector, attention, head):
-            for name in block.pass_state.signature.members:
-                m.d.comb += getattr(block.pass_state, name).eq(getattr(control.pass_state, name))
+        connect(m, control.pass_state, *(block.pass_state for block in (vector, attention, head)))
         m.d.comb += [
             engine.rows.eq(control.pass_state.rows), engine.row_mask.eq((1 << control.pass_state.rows) - 1),
             control.slot_write.eq(head.slot_write), control.slot.eq(head.slot), control.slot_token.eq(head.slot_token),

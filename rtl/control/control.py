@@ -97,19 +97,13 @@ class Control(wiring.Component):
             loader.slot_write.eq(self.slot_write), loader.slot.eq(self.slot), loader.slot_token.eq(self.slot_token),
         ]
         for name, part in (("loader", loader), ("program", sequencer)):
-            request, words = getattr(self, f"{name}_request"), getattr(self, f"{name}_data")
-            m.d.comb += [
-                request.valid.eq(part.linear_request.valid), request.payload.eq(part.linear_request.payload),
-                part.linear_request.ready.eq(request.ready), part.linear_data.valid.eq(words.valid),
-                part.linear_data.payload.eq(words.payload), words.ready.eq(part.linear_data.ready),
-            ]
+            wiring.connect(m, part.linear_request, wiring.flipped(getattr(self, f"{name}_request")))
+            wiring.connect(m, wiring.flipped(getattr(self, f"{name}_data")), part.linear_data)
+        wiring.connect(m, loader.extents, wiring.flipped(self.extents))
         m.d.comb += [
-            self.extents.valid.eq(loader.extents.valid), self.extents.payload.eq(loader.extents.payload),
-            loader.extents.ready.eq(self.extents.ready),
             self.kv_base.eq(registers.kv_base), self.table_base.eq(registers.table_base),
         ]
-        for name in self.pass_state.signature.members:
-            m.d.comb += getattr(self.pass_state, name).eq(getattr(loader.pass_state, name))
+        wiring.connect(m, loader.pass_state, wiring.flipped(self.pass_state))
 
         # Causes: this block's own first, then the units'.
         own = [

@@ -72,8 +72,7 @@ class Head(wiring.Component):
         m.submodules.writer = writer = WordWriter(self.params)
         wiring.connect(m, writer.port_request, wiring.flipped(self.port_request))
         wiring.connect(m, writer.port_data, wiring.flipped(self.port_data))
-        for name in self.pass_state.signature.members:
-            m.d.comb += getattr(lines.pass_state, name).eq(getattr(self.pass_state, name))
+        wiring.connect(m, wiring.flipped(self.pass_state), lines.pass_state)
         m.d.comb += [lines.last_index.eq(fields.vocabulary - 1), top_k.k.eq(fields.top_k)]
         issued_all, in_flight = self._logits(m, running, fields.vocabulary, argmax, top_k, lines)
 
