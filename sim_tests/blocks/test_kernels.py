@@ -15,7 +15,8 @@ from hls_py.dataflow.types import int_bits
 from hls_py.kernels.registry import KERNELS
 from sim_tests.blocks.test_float32 import specials
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.fast import StreamRun, VerilatedLibrary
+from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.simulation import StreamRun
 
 
 class Integers(NamedTuple):

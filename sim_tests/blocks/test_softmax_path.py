@@ -21,7 +21,8 @@ from rtl.contract.design_params import DesignParams
 from rtl.contract.number_formats import CANONICAL_NAN, SEGMENT_BYTES, TILE_POSITIONS, VECTOR_ALIGN, round_up
 from rtl.streams.shapes import row_bits
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.fast import Simulator, StreamRun, VerilatedLibrary
+from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.simulation import Simulator, StreamRun
 
 BFLOAT16_NAN = CANONICAL_NAN >> 16
 

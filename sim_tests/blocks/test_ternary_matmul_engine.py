@@ -23,8 +23,9 @@ from sim_tests.blocks.ternary_matmul_cases import (
     random_tiles,
 )
 from sim_tests.harness.bench import bench_seed, reset, run_bench
-from sim_tests.harness.fast import Simulator, StreamRun, VerilatedLibrary
+from sim_tests.harness.fast import VerilatedLibrary
 from sim_tests.harness.payload import from_ints, pack, to_ints, unpack
+from sim_tests.harness.simulation import Simulator, StreamRun
 from sim_tests.harness.streams import cycle, receive, send, stalls
 
 LATENCY = shapes.DRAIN_READ_LATENCY

@@ -73,32 +73,44 @@ def run_bench(component: wiring.Component, test_module: str, *, name: str | None
     """
     __tracebackhide__ = True
     parameters.setdefault("seed", bench_seed())
-    waves = os.environ.get("WAVES", "0") not in ("", "0")
     name = name or type(component).__name__.lower()
     inputs = ["__".join(map(str, path)) for path, member, _ in component.signature.flatten(component)
               if member.flow is wiring.In]
-    folder = build_simulation(component, name, build_args, waves)
+    folder = build_simulation(component, name, build_args, waves_wanted())
 
     settings = json.dumps({"parameters": parameters, "inputs": inputs}, sort_keys=True)
     run_key = hashlib.sha256(f"{test_module}{testcase}{settings}{folder}".encode()).hexdigest()[:12]
     run_folder = build_root() / "benches" / f"{test_module.rsplit('.', 1)[-1]}-{run_key}"
     run_folder.mkdir(parents=True, exist_ok=True)
     log, results = run_folder / "simulation.log", run_folder / "results.xml"
-    runner = _runner()
     ended_badly = False
     try:
-        runner.test(hdl_toplevel=name, hdl_toplevel_lang="verilog", test_module=test_module, testcase=testcase,
-                    build_dir=folder, test_dir=run_folder, results_xml=str(results), log_file=log, waves=waves,
-                    seed=parameters["seed"], extra_env={
-                        PARAMETERS_VARIABLE: settings,
-                        "COCOTB_LOG_LEVEL": os.environ.get("COCOTB_LOG_LEVEL", "WARNING"),
-                        "PYTHONPATH": os.pathsep.join(sys.path)})
+        run_simulation(name, folder, run_folder, test_module, {PARAMETERS_VARIABLE: settings}, testcase,
+                       parameters["seed"])
     except SystemExit:
         ended_badly = True
-    problems = _failures(results)
+    problems = failures_of(results)
     if problems or ended_badly:
         text = "\n".join(problems) or log.read_text(errors="replace")[-4000:]
         raise AssertionError(f"{test_module} on {name} with {parameters}\n{text}\nin {run_folder}")
+
+
+def waves_wanted() -> bool:
+    """Whether ``WAVES`` asks for traces."""
+    return os.environ.get("WAVES", "0") not in ("", "0")
+
+
+def run_simulation(name: str, folder: Path, run_folder: Path, test_module: str, environment: dict[str, str],
+                   testcase: str | None = None, seed: int | None = None) -> None:
+    """Run the simulation that was built in ``folder``; leaves results.xml, simulation.log and waves in ``run_folder``.
+
+    Raises ``SystemExit`` when the simulator or a test fails.
+    """
+    _runner().test(hdl_toplevel=name, hdl_toplevel_lang="verilog", test_module=test_module, testcase=testcase,
+                   build_dir=folder, test_dir=run_folder, results_xml=str(run_folder / "results.xml"),
+                   log_file=run_folder / "simulation.log", waves=waves_wanted(), seed=seed,
+                   extra_env={"COCOTB_LOG_LEVEL": os.environ.get("COCOTB_LOG_LEVEL", "WARNING"),
+                              "PYTHONPATH": os.pathsep.join(sys.path), **environment})
 
 
 def build_simulation(component: wiring.Component, name: str, build_args: tuple[str, ...] = (),
@@ -161,7 +173,7 @@ def _runner():
     return get_runner("verilator")
 
 
-def _failures(results: Path) -> list[str]:
+def failures_of(results: Path) -> list[str]:
     """One text for each failed test in cocotb's results file; an unreadable file is a failure."""
     if not results.exists():
         return ["the simulator left no results"]

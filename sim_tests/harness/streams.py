@@ -30,10 +30,14 @@ def cycle() -> int:
     return round(get_sim_time("ns") / CLOCK_NS)
 
 
-async def send(dut, stream: str, payloads: Iterable[int], stall: Iterator[bool] | None = None) -> list[int]:
-    """Send ``payloads`` in order, idling where ``stall`` says so; returns the cycle in which each was taken."""
+async def send(dut, stream: str, payloads: Iterable[int], stall: Iterator[bool] | None = None,
+               cycles: list[int] | None = None) -> list[int]:
+    """Send ``payloads`` in order, idling where ``stall`` says so; returns the cycle in which each was taken.
+
+    The cycles are appended to ``cycles`` as time goes by, if it is given.
+    """
     clk, valid, ready, payload = dut.clk, *(getattr(dut, f"{stream}__{part}") for part in _PARTS)
-    taken_in = []
+    taken_in = [] if cycles is None else cycles
     for item in payloads:
         while stall is not None and next(stall):
             valid.value = 0
@@ -52,13 +56,15 @@ async def send(dut, stream: str, payloads: Iterable[int], stall: Iterator[bool] 
 
 
 async def receive(dut, stream: str, count: int, stall: Iterator[bool] | None = None,
-                  cycles: list[int] | None = None) -> list[int]:
-    """Take ``count`` payloads, withholding ready where ``stall`` says so; appends each one's cycle to ``cycles``.
+                  cycles: list[int] | None = None, taken: list[int] | None = None) -> list[int]:
+    """Take ``count`` payloads, withholding ready where ``stall`` says so.
+
+    Each is appended to ``taken``, and its cycle to ``cycles``, as time goes by, if they are given.
 
     Also checks the stream contract: once valid, a payload stays offered and unchanged until it is taken.
     """
     clk, valid, ready, payload = dut.clk, *(getattr(dut, f"{stream}__{part}") for part in _PARTS)
-    taken: list[int] = []
+    taken = [] if taken is None else taken
     offered = None
     while len(taken) < count:
         take = not (stall is not None and next(stall))

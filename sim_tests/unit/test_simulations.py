@@ -1,4 +1,4 @@
-"""sim_tests/harness/fast.py: what it reports is true, and its checks of streams do catch faults."""
+"""Both simulations of the harness: what they report is true, and their checks of streams do catch faults."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from sim_tests.harness.cocotb_simulation import CocotbSimulation
 from sim_tests.harness.fast import VerilatedLibrary
 
 PAYLOAD = data.StructLayout({"tag": 3, "value": 70})
@@ -49,9 +50,13 @@ def payloads(count: int) -> dict[str, np.ndarray]:
     return {"tag": rng.integers(0, 8, count), "value": values}
 
 
+SIMULATIONS = pytest.mark.parametrize("simulation", [VerilatedLibrary, CocotbSimulation])
+
+
+@SIMULATIONS
 @pytest.mark.parametrize("stall", [0.0, 0.4, {"sink": 0.7}])
-def test_streams(stall):
-    simulator = VerilatedLibrary(Buffer()).simulator()
+def test_streams(simulation, stall):
+    simulator = simulation(Buffer()).simulator()
     simulator.set("offset", 5)
     sent = payloads(100)
     run = simulator.run_streams({"source": sent}, {"sink": 100}, stall=stall, idle_cycles=20)
@@ -69,22 +74,27 @@ def test_streams(stall):
     assert simulator.get("taken") == 200 and again.cycles == run.cycles, "the same seed stalls the same way"
 
 
-@pytest.mark.parametrize("fault, message", [("falls", "valid fell"), ("changes", "payload changed"),
-                                            ("waits", "valid depends on ready"), ("surplus", "surplus")])
-def test_faults_are_caught(fault: str, message: str):
-    simulator = VerilatedLibrary(Buffer(fault)).simulator()
+@pytest.mark.parametrize("simulation, fault, message", [
+    (VerilatedLibrary, "falls", "valid fell"), (VerilatedLibrary, "changes", "payload changed"),
+    (VerilatedLibrary, "waits", "valid depends on ready"), (VerilatedLibrary, "surplus", "surplus"),
+    (CocotbSimulation, "falls", "valid fell"), (CocotbSimulation, "changes", "payload changed"),
+    (CocotbSimulation, "surplus", "surplus")])
+def test_faults_are_caught(simulation, fault: str, message: str):
+    simulator = simulation(Buffer(fault)).simulator()
     with pytest.raises(AssertionError, match=f"sink: .*{message}.*seed 7"):
         simulator.run_streams({"source": payloads(100)}, {"sink": 100}, stall=0.5, seed=7, idle_cycles=5)
 
 
-def test_gives_up():
+@SIMULATIONS
+def test_gives_up(simulation):
     with pytest.raises(AssertionError, match=r"not done after 300 cycles .*source 100 of 100, sink 100 of 101"):
-        VerilatedLibrary(Buffer()).simulator().run_streams(
+        simulation(Buffer()).simulator().run_streams(
             {"source": payloads(100)}, {"sink": 101}, max_cycles=300)
 
 
-def test_ports_one_by_one():
-    simulator = VerilatedLibrary(Buffer()).simulator()
+@SIMULATIONS
+def test_ports_one_by_one(simulation):
+    simulator = simulation(Buffer()).simulator()
     simulator.set("source__payload", {"tag": 6, "value": 2**70 - 1})
     simulator.set("source__valid", 1)
     assert (simulator.get("source__ready"), simulator.get("sink__valid")) == (1, 0)
