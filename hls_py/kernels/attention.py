@@ -87,12 +87,6 @@ def merge_output(o: Float32, acc: Int32, alpha: Scalar[Float32], cb: Scalar[Floa
 
 
 @kernel
-def inverse_sum(l: Float32) -> Float32:
-    """1/l, l the softmax's denominator."""
-    return reciprocal(l)
-
-
-@kernel
 def attention_output(o: Float32, inverse_sum: Scalar[Float32]) -> Float32:
     """o/l."""
     return o * inverse_sum

@@ -1,4 +1,4 @@
-"""Two goldens of attention, written apart: tile by tile (the softmax path's) and a group at once (the machine's)."""
+"""A group at once with all its KV heads (the machine's golden) is what each KV head gives by itself, tile by tile."""
 
 import numpy as np
 import pytest

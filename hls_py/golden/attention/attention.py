@@ -2,18 +2,8 @@
 
 import numpy as np
 
-from hls_py.golden import float32
-from hls_py.kernels.attention import (
-    attention_output,
-    inverse_sum,
-    merge_factors,
-    merge_output,
-    query_scale,
-    score,
-    softmax_weight,
-    weight_quantise,
-    weight_scale,
-)
+from hls_py.golden.attention.softmax import RunningOutput, tile_softmax
+from hls_py.kernels.attention import query_scale
 from rtl.contract.number_formats import TILE_POSITIONS
 
 
@@ -42,17 +32,15 @@ def attend(queries: np.ndarray, query_scales: np.ndarray, keys: np.ndarray, key_
     rows, q_heads = queries.shape[:2]
     kv_heads, out_dims = values.shape[1:]
     per_kv, lanes = q_heads // kv_heads, rows * q_heads // kv_heads
-    q_scaled = query_scale(np.asarray(query_scales, np.float32), np.float32(factor))
 
-    # [kv head, row-vector = (row, query head of the KV head), …]; float64 holds the integer sums exactly
     def by_kv_head(x: np.ndarray) -> np.ndarray:
+        """[kv head, row-vector = (row, query head of the KV head), …]."""
         return np.moveaxis(x.reshape(rows, kv_heads, per_kv, *x.shape[2:]), 1, 0).reshape(kv_heads, lanes, *x.shape[2:])
 
-    q, q_scaled = by_kv_head(queries).astype(np.float64), by_kv_head(q_scaled)
+    q = by_kv_head(queries).astype(np.float64)  # float64 holds the integer sums exactly, and multiplies fast
+    q_scaled = by_kv_head(query_scale(np.asarray(query_scales, np.float32), np.float32(factor))).reshape(-1)
     sees = np.repeat(np.asarray(visible, bool), per_kv, axis=0)
-    m, denominator = np.zeros((2, kv_heads, lanes), np.float32)
-    output = np.zeros((kv_heads, lanes, out_dims), np.float32)
-    started = np.zeros(lanes, bool)
+    running = RunningOutput(kv_heads * lanes, out_dims)
     newest = (past + rows - 1) // TILE_POSITIONS
     oldest = 0 if tiles is None else max(0, newest + 1 - tiles)
     for tile in range(newest, oldest - 1, -1):
@@ -61,34 +49,11 @@ def attend(queries: np.ndarray, query_scales: np.ndarray, keys: np.ndarray, key_
         if end > past:
             first_new = max(start, past)
             seen[:, first_new - start:] = sees[:, first_new - past:end - past]
-        chosen = seen.any(axis=1)
-        if not chosen.any():
-            continue
-
-        dots = np.einsum("hld,thd->hlt", q[:, chosen], keys[start:end], optimize=True).astype(np.int64)
-        seen = seen[chosen][None]
-        scores = score(dots, q_scaled[:, chosen, None], key_scales[start:end].T[:, None])
-        m_tile = largest(scores, seen)
-        exponentials, weights = softmax_weight(scores, m_tile[..., None], value_scales[start:end].T[:, None])
-        l_tile = np.where(seen, exponentials, 0).sum(axis=-1)
-        c, inverse = weight_scale(largest(weights, seen))
-        quantised = np.where(seen, weight_quantise(weights, inverse[..., None]), 0)
-        acc = np.einsum("hlt,thd->hld", quantised.astype(np.float64), values[start:end], optimize=True).astype(np.int64)
-
-        first = np.broadcast_to(~started[chosen], l_tile.shape)
-        merged = merge_factors(m[:, chosen], m_tile, denominator[:, chosen], l_tile, c, first)
-        m[:, chosen], denominator[:, chosen] = merged.m_new, merged.l_new
-        output[:, chosen] = merge_output(output[:, chosen], acc, merged.alpha[..., None], merged.cb[..., None],
-                                         first[..., None])
-        started |= chosen
-
-    result = np.where(started[:, None], attention_output(output, inverse_sum(denominator)[..., None]), np.float32(0))
-    return np.moveaxis(result.reshape(kv_heads, rows, per_kv, out_dims), 0, 1).reshape(rows, q_heads, out_dims)
-
-
-def largest(x: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Maximum of float32 ``x`` over the chosen elements of the last axis (at least one): −0 < +0, NaN above all."""
-    bits = float32.float_bits(float32.canonical(x))
-    keys = np.where(bits >> 31 == 1, -1 - (bits & 0x7FFFFFFF), bits)
-    best = np.where(chosen, keys, np.iinfo(np.int64).min).max(axis=-1)
-    return float32.bits_to_float(np.where(best < 0, (-1 - best) | 0x80000000, best))
+        dots = np.einsum("hld,thd->hlt", q, keys[start:end], optimize=True).astype(np.int64)
+        softmax = tile_softmax(dots.reshape(-1, end - start), np.tile(seen, (kv_heads, 1)), q_scaled,
+                               *(np.repeat(scales[start:end].T, lanes, axis=0) for scales in (key_scales, value_scales)))
+        weights = softmax.weights.reshape(kv_heads, lanes, -1).astype(np.float64)
+        sums = np.einsum("hlt,thd->hld", weights, values[start:end], optimize=True).astype(np.int64)
+        running.merge(softmax, sums.reshape(-1, out_dims))
+    value = running.value().reshape(kv_heads, rows, per_kv, out_dims)
+    return np.moveaxis(value, 0, 1).reshape(rows, q_heads, out_dims)

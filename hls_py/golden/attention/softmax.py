@@ -76,11 +76,11 @@ def tile_softmax(dots: Integers, visible: Mask, query_scales: Float32Array, key_
     ----------
     visible      : [n, T].
     query_scales : [n], results of the kernel ``query_scale``.
-    key_scales, value_scales : [T].
+    key_scales, value_scales : [T], or [n, T] where row-vectors differ in KV head.
     """
-    scores = score(np.asarray(dots), query_scales[:, None], key_scales[None, :])
+    scores = score(np.asarray(dots), query_scales[:, None], np.atleast_2d(key_scales))
     maximum = largest_visible(scores, visible)
-    exponentials, weights = softmax_weight(scores, maximum[:, None], value_scales[None, :])
+    exponentials, weights = softmax_weight(scores, maximum[:, None], np.atleast_2d(value_scales))
     scale, inverse = weight_scale(largest_visible(weights, visible))
     quantised = np.where(visible, weight_quantise(weights, inverse[:, None]), 0)
     total = np.where(visible, exponentials, 0).sum(axis=1, dtype=np.int64)
