@@ -1,4 +1,4 @@
-"""config.json → ModelConfig, or a refusal that names what isn't supported."""
+"""config.json → ModelConfig, or a refusal that names everything that isn't supported."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from hls_py.errors import TellmeError
+from hls_py.model_import.refusals import MODEL_TYPES, Unsupported, config_items, quantisation_items
+from hls_py.model_import.rope import Llama3Scaling, Rope
 
 ACTIVATIONS = {"silu": "silu", "swish": "silu", "relu2": "relu_squared", "relu_squared": "relu_squared"}
 """hidden_act of a config → name of the hardware's gated activation."""
 
 SUPPORTED_MODEL_TYPES = ("bitnet", "llama")
+MAX_POSITIONS = 1 << 20
+"""Bounds the rotary table that a config can ask for."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +35,39 @@ class ModelConfig:
     activation: str
     """'silu' or 'relu_squared'."""
     norm_epsilon: float
-    rope_theta: float
+    rope: Rope
     tied_head: bool
-    linear_class: str
-    """'autobitlinear' (weight_scale multiplies) or 'bitlinear' (weight_scale divides)."""
-    ternary_declared: bool
-    """The config says that the linear layers are ternary (by quantisation config or class)."""
+    linear_class: str | None
+    """'autobitlinear' (weight_scale multiplies), 'bitlinear' (weight_scale divides), None: nothing says so."""
+    masters: bool
+    """Float matrices are full-precision masters, to be quantised by absmean; otherwise they must be ternary."""
 
     @property
     def queries_per_kv(self) -> int:
         return self.heads // self.kv_heads
+
+    @property
+    def rope_theta(self) -> float:
+        return self.rope.theta
+
+    @property
+    def query_width(self) -> int:
+        return self.heads * self.head_dim
+
+    @property
+    def kv_width(self) -> int:
+        return self.kv_heads * self.head_dim
+
+    def check(self, where: str) -> None:
+        """Raises :class:`TellmeError` when the sizes contradict each other."""
+        if self.heads % self.kv_heads:
+            raise TellmeError(
+                f"{where}: {self.heads} attention heads are not a multiple of {self.kv_heads} KV heads")
+        if self.head_dim % 2:
+            raise TellmeError(f"{where}: head_dim {self.head_dim} is odd; rotary embeddings need pairs")
+        if self.max_positions > MAX_POSITIONS:
+            raise TellmeError(f"{where}: a context of {self.max_positions} positions; at most {MAX_POSITIONS} are "
+                              "supported")
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -51,12 +78,13 @@ def read_config(folder: Path) -> ModelConfig:
     """
     path = folder / "config.json"
     if not folder.is_dir():
-        raise TellmeError(f"{folder} is not a folder; give a model folder with config.json and model.safetensors")
+        raise TellmeError(f"{folder} is not a folder; give a model folder with config.json and model.safetensors, or "
+                          "a .gguf file")
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TellmeError(f"{folder} has no config.json; give a model folder in Hugging Face form") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TellmeError(f"{path} can't be read as JSON: {error}") from None
     if not isinstance(raw, dict):
         raise TellmeError(f"{path} holds no JSON object")
@@ -64,82 +92,94 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def parse_config(raw: dict[str, Any], where: str = "config.json") -> ModelConfig:
-    """As :func:`read_config`, from the parsed object; ``where`` names it in messages."""
+    """As :func:`read_config`, from the parsed object; ``where`` names it in messages.
+
+    Raises :class:`Unsupported` with everything that isn't supported, before it looks at sizes.
+    """
     model_type = raw.get("model_type")
     architectures = raw.get("architectures") or []
     if not isinstance(architectures, list):
         raise TellmeError(f"{where}: architectures is {architectures!r}; a list of names is needed")
-    if model_type not in SUPPORTED_MODEL_TYPES:
-        raise TellmeError(
-            f"{where}: model_type {model_type!r} is not supported; supported are {', '.join(SUPPORTED_MODEL_TYPES)}")
-    _refuse_features(raw, where)
-
     quantisation = _mapping(raw, "quantization_config", where)
-    method = quantisation.get("quant_method")
-    if method not in (None, "bitnet"):
-        raise TellmeError(f"{where}: quant_method {method!r} is not ternary; only 'bitnet' is supported")
-    if quantisation.get("use_rms_norm"):
-        raise TellmeError(f"{where}: use_rms_norm (a norm inside every projection) is not supported")
-    linear_class = quantisation.get("linear_class", "autobitlinear" if model_type == "bitnet" else "bitlinear")
-    if linear_class not in ("autobitlinear", "bitlinear"):
-        raise TellmeError(f"{where}: linear_class {linear_class!r} is unknown; known are autobitlinear and bitlinear")
-    declared = method == "bitnet" or model_type == "bitnet" or any("bitnet" in str(a).lower() for a in architectures)
-
-    hidden = _size(raw, "hidden_size", where)
-    heads = _size(raw, "num_attention_heads", where)
-    kv_heads = _size(raw, "num_key_value_heads", where, default=heads)
-    head_dim = _size(raw, "head_dim", where, default=hidden // heads)
-    if heads % kv_heads:
-        raise TellmeError(f"{where}: {heads} attention heads are not a multiple of {kv_heads} KV heads")
-    if raw.get("head_dim") is None and hidden % heads:
-        raise TellmeError(f"{where}: hidden_size {hidden} is not a multiple of {heads} heads and head_dim is not given")
-    if head_dim % 2:
-        raise TellmeError(f"{where}: head_dim {head_dim} is odd; rotary embeddings need pairs")
+    items = []
+    if model_type not in SUPPORTED_MODEL_TYPES:
+        known = MODEL_TYPES.get(model_type) if isinstance(model_type, str) else None
+        items.append(f"model_type {model_type!r} is not supported" + (
+            f": {known}" if known else f"; supported are {', '.join(SUPPORTED_MODEL_TYPES)}"))
+    items += config_items(raw) + quantisation_items(quantisation)
+    linear_class = _linear_class(quantisation, items)
+    mode = quantisation.get("quantization_mode", "offline")
+    if mode not in ("offline", "online"):
+        items.append(f"quantization_mode {mode!r} is unknown; known are offline and online")
     activation = raw.get("hidden_act", "relu2" if model_type == "bitnet" else "silu")
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
-        known = ", ".join(ACTIVATIONS)
-        raise TellmeError(f"{where}: hidden_act {activation!r} is not supported; supported are {known}")
-    return ModelConfig(
-        model_type=model_type,
+        items.append(f"hidden_act {activation!r} is not supported; supported are {', '.join(ACTIVATIONS)}")
+    rope = _rope(raw, where, items)
+    if items:
+        raise Unsupported(where, items)
+
+    bitnet_class = model_type == "bitnet" or any("bitnet" in str(a).lower() for a in architectures)
+    hidden = _size(raw, "hidden_size", where)
+    heads = _size(raw, "num_attention_heads", where)
+    if raw.get("head_dim") is None and hidden % heads:
+        raise TellmeError(f"{where}: hidden_size {hidden} is not a multiple of {heads} heads and head_dim is not given")
+    config = ModelConfig(
+        model_type=str(model_type),
         hidden_size=hidden,
         layers=_size(raw, "num_hidden_layers", where),
         heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
+        kv_heads=_size(raw, "num_key_value_heads", where, default=heads),
+        head_dim=_size(raw, "head_dim", where, default=hidden // heads),
         intermediate_size=_size(raw, "intermediate_size", where),
         vocabulary=_size(raw, "vocab_size", where),
         max_positions=_size(raw, "max_position_embeddings", where, default=2048),
         activation=ACTIVATIONS[activation],
         norm_epsilon=_number(raw, "rms_norm_eps", where, 1e-5 if model_type == "bitnet" else 1e-6),
-        rope_theta=_rope_theta(raw, where),
+        rope=rope,
         tied_head=bool(raw.get("tie_word_embeddings", False)),
-        linear_class=linear_class,
-        ternary_declared=declared,
+        linear_class=linear_class if quantisation else None,
+        masters=mode == "online" if quantisation else bitnet_class,
     )
+    config.check(where)
+    return config
 
 
-def _rope_theta(raw: dict[str, Any], where: str) -> float:
-    """Base of the rotary embedding; newer configs keep it in ``rope_parameters``."""
+def _linear_class(quantisation: dict[str, Any], items: list[str]) -> str:
+    """What a quantisation config without one means is transformers' default, the older class, whose scale divides."""
+    found = quantisation.get("linear_class", "bitlinear")
+    if found not in ("autobitlinear", "bitlinear"):
+        items.append(f"linear_class {found!r} is unknown; known are autobitlinear and bitlinear")
+    return str(found)
+
+
+def _rope(raw: dict[str, Any], where: str, items: list[str]) -> Rope:
+    """The rotary embedding; newer configs keep all of it in ``rope_parameters``, older ones in two places."""
     parameters = _mapping(raw, "rope_parameters", where)
-    kind = parameters.get("rope_type", "default")
-    if kind != "default":
-        raise TellmeError(f"{where}: rope_type {kind!r} is not supported yet; only the plain rotary embedding is")
-    if "rope_theta" in parameters:
-        return _number(parameters, "rope_theta", where, 1e4)
-    return _number(raw, "rope_theta", where, 1e4)
-
-
-def _refuse_features(raw: dict[str, Any], where: str) -> None:
-    for key in ("attention_bias", "mlp_bias"):
-        if raw.get(key):
-            raise TellmeError(f"{where}: {key} is not supported")
-    scaling = raw.get("rope_scaling")
-    if scaling:
-        kind = scaling.get("rope_type", scaling.get("type")) if isinstance(scaling, dict) else scaling
-        if kind != "default":
-            raise TellmeError(f"{where}: rope_scaling {kind!r} is not supported yet; only the plain one is")
-    if raw.get("sliding_window") and raw.get("use_sliding_window", True):
-        raise TellmeError(f"{where}: sliding_window is not supported yet")
+    scaling = raw.get("rope_scaling") or {}
+    if not isinstance(scaling, dict):
+        items.append(f"rope_scaling {scaling!r} is not supported")
+        scaling = {}
+    theta = _number(parameters if "rope_theta" in parameters else raw, "rope_theta", where, 1e4)
+    name = "rope_parameters" if parameters else "rope_scaling"
+    values = parameters or scaling
+    kind = values.get("rope_type", values.get("type", "default" if not scaling or parameters else None))
+    if values.get("partial_rotary_factor") not in (None, 1, 1.0):
+        items.append("rotary embeddings on a part of each head (partial_rotary_factor) are not supported")
+    if kind in ("default", "none"):
+        return Rope(theta)
+    if kind == "linear":
+        return Rope(theta, linear_factor=_number(values, "factor", f"{where}: {name}", None))
+    if kind == "llama3":
+        inner = f"{where}: {name}"
+        llama3 = Llama3Scaling(_number(values, "factor", inner, None), _number(values, "low_freq_factor", inner, None),
+                               _number(values, "high_freq_factor", inner, None),
+                               _size(values, "original_max_position_embeddings", inner))
+        if llama3.high_frequency_factor <= llama3.low_frequency_factor:
+            raise TellmeError(f"{inner}: high_freq_factor {llama3.high_frequency_factor} is not above low_freq_factor "
+                              f"{llama3.low_frequency_factor}")
+        return Rope(theta, llama3=llama3)
+    items.append(f"rotary embedding {kind!r} ({name}) is not supported; supported are default, linear and llama3")
+    return Rope(theta)
 
 
 def _mapping(raw: dict[str, Any], key: str, where: str) -> dict[str, Any]:
@@ -159,8 +199,10 @@ def _size(raw: dict[str, Any], key: str, where: str, default: int | None = None)
     return value
 
 
-def _number(raw: dict[str, Any], key: str, where: str, default: float) -> float:
-    value = raw.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+def _number(raw: dict[str, Any], key: str, where: str, default: float | None) -> float:
+    value = raw.get(key)
+    if value is None:
+        value = default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
         raise TellmeError(f"{where}: {key} is {value!r}; a positive number is needed")
     return float(value)

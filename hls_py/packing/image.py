@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from tqdm import tqdm
@@ -11,6 +11,7 @@ from tqdm import tqdm
 from hls_py.design_folder import IMAGE_FILES, design_text
 from hls_py.golden.ternary_matmul.encoding import encode_tile
 from hls_py.model_import.model import Layer, Model
+from hls_py.model_import.parts import Rows
 from hls_py.output_folder import replace_folder
 from hls_py.packing.matrices import arranged_gains, arranged_matrix, pad_to, quantise_head_rows
 from hls_py.packing.tables import write_tables
@@ -48,38 +49,25 @@ def pack(model: Model, params: DesignParams, folder: Path, progress: bool = True
 
 
 def _write(model: Model, shape: ModelShape, folder: Path, progress: bool) -> manifest.ImageManifest:
-    scales: dict[tuple[int, Matrix], float] = {}
+    stream = StreamRecords(model, shape)
+    extents = []
     with open(folder / manifest.STREAM_FILE, "wb") as file:
-        stream = _StreamWriter(file, shape)
-        for index in tqdm(range(shape.config.layers), desc="packing layers", unit="layer", disable=not progress):
-            layer = model.layer(index)
-            # One layer ahead: its input gains lie before this layer's down codes.
-            following = model.final_gain() if index + 1 == shape.config.layers else model.layer_input_gain(index + 1)
-            for item in layer_records(shape, index):
-                if isinstance(item, Gains):
-                    gains = following if item.layer > index else getattr(layer, item.norm.value)
-                    stream.gains(item, gains)
-                else:
-                    scales[index, item.matrix] = stream.codes(item, layer)
-        layers_extent = manifest.Span(0, stream.beats)
-        head = model.head()
-        for rows in tqdm(list(head_records(shape)), desc="packing head", unit="rows", disable=not progress):
-            stream.head_rows(rows, head)
-        head_extent = manifest.Span(layers_extent.count, stream.beats - layers_extent.count)
+        for records in (stream.layers(progress), stream.head(progress)):
+            first = stream.beats
+            for _, raw in records:
+                file.write(raw)
+            extents.append(manifest.Span(first, stream.beats - first))
     with open(folder / manifest.TABLES_FILE, "wb") as file:
-        write_tables(file, shape, model.embedding())
+        write_tables(file, shape, model.embedding_rows())
 
-    programs = []
-    for with_head in (True, False):
-        programs.append(compile_program(shape, lambda layer, matrix: scales[layer, matrix], with_head))
-        check_program(shape, programs[-1], with_head)
+    programs = programs_of(shape, stream.scales)
     (folder / manifest.PROGRAM_FILE).write_bytes(b"".join(programs))
     (folder / manifest.DESIGN_FILE).write_text(design_text(shape.params), encoding="utf-8")
     counts = [len(p) // COMMAND_BYTES for p in programs]
     c = shape.config
     result = manifest.ImageManifest(
         contract_version=CONTRACT_VERSION, design_hash=f"{shape.params.design_hash:032x}",
-        content_hash=manifest.content_hash(folder), layers_extent=layers_extent, head_extent=head_extent,
+        content_hash=manifest.content_hash(folder), layers_extent=extents[0], head_extent=extents[1],
         program_with_head=manifest.Span(0, counts[0]), program_without_head=manifest.Span(counts[0], counts[1]),
         max_rows=shape.max_rows, vocabulary=c.vocabulary, max_positions=c.max_positions, layers=c.layers,
         kv_heads=c.kv_heads, head_dim=c.head_dim, block_beats=block_beats(shape),
@@ -88,39 +76,73 @@ def _write(model: Model, shape: ModelShape, folder: Path, progress: bool) -> man
     return result
 
 
-class _StreamWriter:
-    """Appends records and counts beats."""
+def programs_of(shape: ModelShape, scales: Mapping[tuple[int, Matrix], float]) -> list[bytes]:
+    """The programs of a pass with and without the head, checked against finite queues."""
+    programs = []
+    for with_head in (True, False):
+        programs.append(compile_program(shape, lambda layer, matrix: scales[layer, matrix], with_head))
+        check_program(shape, programs[-1], with_head)
+    return programs
 
-    def __init__(self, file: BinaryIO, shape: ModelShape):
-        self.file, self.shape = file, shape
+
+class StreamRecords:
+    """The records of a model's weight stream, made one after the other as they are asked for.
+
+    ``beats``: beats so far. ``scales``: weight scale of every matrix that has passed.
+    """
+
+    def __init__(self, model: Model, shape: ModelShape):
+        self.model, self.shape = model, shape
         self.beats = self.sequence = 0
+        self.scales: dict[tuple[int, Matrix], float] = {}
         self._arranged: tuple[int, Matrix, np.ndarray] | None = None
 
-    def _append(self, destination: Destination, payload: bytes, flags: int = 0) -> None:
+    def layers(self, progress: bool = False) -> Iterator[tuple[Gains | Codes, bytes]]:
+        """What every pass consumes: (what it is, the record)."""
+        count = self.shape.config.layers
+        for index in tqdm(range(count), desc="packing layers", unit="layer", disable=not progress):
+            layer = self.model.layer(index)
+            # One layer ahead: its input gains lie before this layer's down codes.
+            following = self.model.final_gain() if index + 1 == count else self.model.layer_input_gain(index + 1)
+            for item in layer_records(self.shape, index):
+                if isinstance(item, Gains):
+                    gains = following if item.layer > index else getattr(layer, item.norm.value)
+                    yield item, self._gains(item, gains)
+                else:
+                    yield item, self._codes(item, layer)
+
+    def head(self, progress: bool = False) -> Iterator[tuple[HeadRows, bytes]]:
+        """What a pass with logits consumes after the layers: twice for each chunk, scales and rows."""
+        head = self.model.head_rows()
+        for rows in tqdm(list(head_records(self.shape)), desc="packing head", unit="rows", disable=not progress):
+            for raw in self._head_rows(rows, head):
+                yield rows, raw
+
+    def _record(self, destination: Destination, payload: bytes, flags: int = 0) -> bytes:
         raw = record(destination, payload, self.sequence, self.shape.params.beat_bytes, flags)
-        self.file.write(raw)
         self.sequence += 1
         self.beats += len(raw) // self.shape.params.beat_bytes
+        return raw
 
-    def gains(self, item: Gains, gains: np.ndarray) -> None:
+    def _gains(self, item: Gains, gains: np.ndarray) -> bytes:
         norm = Norm.INPUT if item.norm is Norm.FINAL else item.norm
-        self._append(Destination.GAINS, arranged_gains(gains, norm, self.shape).astype("<f4").tobytes(), item.bank)
+        return self._record(Destination.GAINS, arranged_gains(gains, norm, self.shape).astype("<f4").tobytes(),
+                            item.bank)
 
-    def codes(self, item: Codes, layer: Layer) -> float:
-        """Append a tile; returns the matrix's weight scale."""
+    def _codes(self, item: Codes, layer: Layer) -> bytes:
         if self._arranged is None or self._arranged[:2] != (item.layer, item.matrix):
             self._arranged = (item.layer, item.matrix, arranged_matrix(layer, item.matrix, self.shape))
+            self.scales[item.layer, item.matrix] = float(getattr(layer, item.matrix.value).scale)
         tile = item.tile
         weights = self._arranged[2][tile.first:tile.first + tile.outputs]
-        self._append(Destination.CODES, encode_tile(weights, self.shape.params, tile.steps))
-        return float(getattr(layer, item.matrix.value).scale)
+        return self._record(Destination.CODES, encode_tile(weights, self.shape.params, tile.steps))
 
-    def head_rows(self, item: HeadRows, head: np.ndarray) -> None:
+    def _head_rows(self, item: HeadRows, head: Rows) -> Iterator[bytes]:
         """Scales, then rows: S vocabulary rows a group, segments of 16 dims rising."""
         segments = self.shape.params.segments
-        codes, scales = quantise_head_rows(head[item.first:item.first + item.rows])
+        codes, scales = quantise_head_rows(head.read(item.first, item.first + item.rows))
         padded = round_up(item.rows, segments)
         codes = pad_to(codes, (padded, self.shape.segments * SEGMENT_BYTES))
-        self._append(Destination.HEAD_SCALES, pad_to(scales, (padded,)).astype("<f4").tobytes())
+        yield self._record(Destination.HEAD_SCALES, pad_to(scales, (padded,)).astype("<f4").tobytes())
         by_beat = codes.reshape(padded // segments, segments, self.shape.segments, SEGMENT_BYTES).transpose(0, 2, 1, 3)
-        self._append(Destination.HEAD_ROWS, by_beat.tobytes())
+        yield self._record(Destination.HEAD_ROWS, by_beat.tobytes())

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import ml_dtypes
 import numpy as np
 
+from hls_py.model_import.parts import Rows
 from hls_py.schedule.program import TableLayout
 from hls_py.schedule.shape import ModelShape
 
 CHUNK_ROWS = 4096
 
 
-def rotary_rows(head_dim: int, theta: float, positions: int) -> np.ndarray:
-    """float32 [positions, head_dim]: cos and sin of each pair's angle, alternating."""
-    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    frequencies = np.float32(1) / np.power(np.float32(theta), exponents, dtype=np.float32)
-    angles = np.arange(positions, dtype=np.float32)[:, None] * frequencies
-    return np.stack([np.cos(angles), np.sin(angles)], axis=2).reshape(positions, head_dim)
+def rotary_rows(frequencies: np.ndarray, first: int, last: int) -> np.ndarray:
+    """float32 [last − first, 2·pairs]: cos and sin of each pair's angle at these positions, alternating."""
+    angles = np.arange(first, last, dtype=np.float32)[:, None] * frequencies
+    return np.stack([np.cos(angles), np.sin(angles)], axis=2).reshape(last - first, -1)
 
 
-def write_tables(file: BinaryIO, shape: ModelShape, embedding: np.ndarray) -> None:
+def write_tables(file: BinaryIO, shape: ModelShape, embedding: Rows) -> None:
     """Embedding rows, then rotary rows, each padded to whole beats."""
+    for part in table_chunks(shape, embedding):
+        file.write(part)
+
+
+def table_chunks(shape: ModelShape, embedding: Rows) -> Iterator[bytes]:
+    """The bytes of the tables, some thousand rows at a time."""
     beat_bytes = shape.params.beat_bytes
     layout = TableLayout(shape)
     c = shape.config
@@ -34,7 +40,9 @@ def write_tables(file: BinaryIO, shape: ModelShape, embedding: np.ndarray) -> No
         return padded.tobytes()
 
     for first in range(0, c.vocabulary, CHUNK_ROWS):
-        part = np.ascontiguousarray(embedding[first:first + CHUNK_ROWS].astype(ml_dtypes.bfloat16))
-        file.write(rows(part, layout.embedding_row_beats))
-    rotary = rotary_rows(c.head_dim, c.rope_theta, c.max_positions)
-    file.write(rows(rotary, layout.rotary_row_beats))
+        values = embedding.read(first, min(first + CHUNK_ROWS, c.vocabulary))
+        yield rows(np.ascontiguousarray(values.astype(ml_dtypes.bfloat16)), layout.embedding_row_beats)
+    frequencies = c.rope.frequencies(c.head_dim)
+    for first in range(0, c.max_positions, CHUNK_ROWS):
+        last = min(first + CHUNK_ROWS, c.max_positions)
+        yield rows(rotary_rows(frequencies, first, last), layout.rotary_row_beats)
