@@ -1,9 +1,8 @@
 """Runs a program against the machine's finite queues and buffers, and refuses one that would wait for ever.
 
 Time is left out: a command is carried out as soon as everything it needs is there. If that ends with commands left
-over, no
-timing can save them; if it ends with none, every wait of the real machine ends too, because a command that could run
-only ever frees what others wait for.
+over, no timing can save them; if it ends with none, every wait of the real machine ends too, because a command that
+could run only ever frees what others wait for.
 """
 
 from __future__ import annotations
@@ -16,9 +15,6 @@ from hls_py.schedule.shape import ModelShape
 from hls_py.schedule.stream_order import Codes, Gains, HeadRows, head_records, layer_records
 from rtl.contract import command_words as words
 from rtl.contract.command_words import QUEUE_COMMANDS, SEMAPHORES, UNIT_OF, DrainMode, Opcode, QuantiseTarget, Unit
-
-QUEUED_TILES = 4
-"""Finished tiles the drain ring can list (rtl.ternary_matmul.drain_ring)."""
 
 Command = tuple[int, Opcode, dict[str, int | float]]
 
@@ -48,7 +44,7 @@ class _Machine:
     def _tile(self, f: dict) -> bool:
         room = self.params.drain_steps - sum(self.tiles)
         if not (isinstance(self.record, Codes) and self.buffer_full[f["activation"]] and f["steps"] <= room
-                and len(self.tiles) < QUEUED_TILES):
+                and len(self.tiles) < words.DRAIN_TILES):
             return False
         if self.record.tile.steps != f["steps"]:
             raise TellmeError(f"the program sweeps {f['steps']} steps where the stream holds {self.record}")

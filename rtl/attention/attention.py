@@ -48,6 +48,9 @@ class Attention(wiring.Component):
     def __init__(self, params: DesignParams, kernels: Mapping[str, Any]):
         self.params = params
         self.operand_words = kv_shapes.operand_words(params)
+        if self.operand_words > params.operand_words:
+            raise ValueError(f"attention needs {self.operand_words} operand words, the contract gives the array "
+                             f"{params.operand_words}")
         self._feed, self._path = AttentionFeed(params), SoftmaxPath(params, kernels)
         super().__init__({
             **outer_ports(params), "done": Out(1), "words": Out(stream.Signature(shapes.vector_word(params))),

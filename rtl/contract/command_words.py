@@ -14,6 +14,8 @@ COMMAND_BYTES = 4 * COMMAND_WORDS
 SEMAPHORES = 16
 QUEUE_COMMANDS = 8
 """Commands that a unit's queue holds."""
+DRAIN_TILES = 8
+"""Finished tiles that the drain ring lists, if their steps fit into it."""
 
 
 class Opcode(IntEnum):

@@ -5,12 +5,11 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
+from rtl.contract.command_words import DRAIN_TILES
 from rtl.contract.design_params import DesignParams
 from rtl.contract.number_formats import bits_for
 from rtl.streams import shapes
 from rtl.weight_buffer.uram_bank import UramBank
-
-QUEUED_TILES = 8
 
 
 class DrainRing(wiring.Component):
@@ -52,7 +51,7 @@ class DrainRing(wiring.Component):
     def elaborate(self, platform):
         p, m = self.params, Module()
         space = Signal(bits_for(p.drain_steps), init=p.drain_steps)
-        m.submodules.tiles = tiles = SyncFIFO(width=self.step_bits + len(self.steps), depth=QUEUED_TILES)
+        m.submodules.tiles = tiles = SyncFIFO(width=self.step_bits + len(self.steps), depth=DRAIN_TILES)
         layout = data.StructLayout({"base": self.step_bits, "steps": len(self.steps)})
         queued = data.View(layout, tiles.r_data)
         m.d.comb += [
@@ -66,7 +65,7 @@ class DrainRing(wiring.Component):
         with m.If(self.advance):
             m.d.sync += self.step.eq(Mux(self.step == p.drain_steps - 1, 0, self.step + 1))
 
-        finished = Signal(range(QUEUED_TILES + 1))
+        finished = Signal(range(DRAIN_TILES + 1))
         taken = self.tile.valid & self.tile.ready
         m.d.sync += finished.eq(finished + self.finished - taken)
         m.d.comb += [

@@ -50,8 +50,10 @@ def attend(queries: np.ndarray, query_scales: np.ndarray, keys: np.ndarray, key_
             first_new = max(start, past)
             seen[:, first_new - start:] = sees[:, first_new - past:end - past]
         dots = np.einsum("hld,thd->hlt", q, keys[start:end], optimize=True).astype(np.int64)
-        softmax = tile_softmax(dots.reshape(-1, end - start), np.tile(seen, (kv_heads, 1)), q_scaled,
-                               *(np.repeat(scales[start:end].T, lanes, axis=0) for scales in (key_scales, value_scales)))
+        key_scale, value_scale = (np.repeat(scales[start:end].T, lanes, axis=0)
+                                  for scales in (key_scales, value_scales))
+        softmax = tile_softmax(dots.reshape(-1, end - start), np.tile(seen, (kv_heads, 1)), q_scaled, key_scale,
+                               value_scale)
         weights = softmax.weights.reshape(kv_heads, lanes, -1).astype(np.float64)
         sums = np.einsum("hlt,thd->hld", weights, values[start:end], optimize=True).astype(np.int64)
         running.merge(softmax, sums.reshape(-1, out_dims))

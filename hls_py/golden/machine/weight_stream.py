@@ -17,7 +17,7 @@ class WeightStream:
     def __init__(self, memory: Memory, extents: list[Extent], params: DesignParams,
                  verified: dict[tuple[int, bytes], object]):
         self.memory, self.extents, self.params, self.verified = memory, extents, params, verified
-        self.extent, self.beat = 0, 0
+        self.extent, self.beat, self.sequence = 0, 0, 0
 
     def _beats(self, count: int) -> np.ndarray:
         """The next beats, over extents' ends."""
@@ -41,16 +41,19 @@ class WeightStream:
         """Destination of the next record, None at the end of the extents."""
         if self.extent >= len(self.extents):
             return None
-        mark = self.extent, self.beat
+        mark = self.extent, self.beat, self.sequence
         header = self._header()[0]
-        self.extent, self.beat = mark
+        self.extent, self.beat, self.sequence = mark
         return Destination(int(header["destination"]))
 
     def _header(self) -> tuple[dict[str, int | float], bytes]:
         raw = self._beats(1).tobytes()
         header = RECORD_HEADER.unpack(raw)
-        if header["magic"] != MAGIC or header["destination"] not in list(Destination):
-            raise StopError(ErrorCause.RECORD_MAGIC, int(header["sequence"]))
+        if header["magic"] != MAGIC:
+            raise StopError(ErrorCause.RECORD_MAGIC, self.sequence)
+        if header["destination"] not in list(Destination) or not header["beats"]:
+            raise StopError(ErrorCause.RECORD_FRAMING, int(header["sequence"]))
+        self.sequence = int(header["sequence"]) + 1
         return header, raw
 
     def next(self, destination: Destination, beats: int | None = None) -> tuple[np.ndarray, int, tuple[int, bytes]]:
