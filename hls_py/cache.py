@@ -42,10 +42,10 @@ class Cache:
         key = _key([f"{params.design_hash:032x}", _sources(HARDWARE_SOURCES), *map(_version, HARDWARE_PACKAGES)])
         return self._folder("designs", key, lambda target: self._write_design(params, target))
 
-    def image(self, params: DesignParams, model: Path) -> Path:
+    def image(self, params: DesignParams, model: Path, i2s_layout: str | None = None) -> Path:
         """Folder with the model's image."""
-        key = _key([f"{params.design_hash:032x}", model_key(model), _sources(PACKING_SOURCES)])
-        return self._folder("images", key, lambda target: self._write_image(params, model, target))
+        key = _key([f"{params.design_hash:032x}", model_key(model), _sources(PACKING_SOURCES), i2s_layout or ""])
+        return self._folder("images", key, lambda target: self._write_image(params, model, target, i2s_layout))
 
     def simulator(self, params: DesignParams, design: Path) -> Path:
         """The simulator of a design's folder."""
@@ -78,18 +78,22 @@ class Cache:
         with self.progress.during("generating the Verilog"):
             replace_folder(target, lambda folder: design_folder.write_design(params, folder), ())
 
-    def _write_image(self, params: DesignParams, model: Path, target: Path) -> None:
+    def _write_image(self, params: DesignParams, model: Path, target: Path, i2s_layout: str | None) -> None:
         self.progress(f"packing {model}")
-        design_folder.write_image(params, model, target, progress=self.progress.bars)
+        design_folder.write_image(params, model, target, progress=self.progress.bars, i2s_layout=i2s_layout)
 
 
 def model_key(folder: Path) -> str:
-    """Hexadecimal key of a model's config and weights. Raises :class:`TellmeError` when they can't be read."""
-    if not folder.is_dir():
-        raise TellmeError(f"{folder} is not a folder; give a model folder with config.json and model.safetensors")
+    """Hexadecimal key of a model's config and weights, in a folder or a GGUF file.
+
+    Raises :class:`TellmeError` when they can't be read.
+    """
+    if not folder.exists():
+        raise TellmeError(f"{folder} is not a folder; give a model folder with config.json and model.safetensors, or "
+                          "a .gguf file")
     digest = hashlib.sha256()
     try:
-        for path in [folder / "config.json", *sorted(folder.glob("*.safetensors*"))]:
+        for path in [folder / "config.json", *sorted(folder.glob("*.safetensors*"))] if folder.is_dir() else [folder]:
             if path.is_file():
                 digest.update(f"{path.name}\0{_file_key(path)}\0".encode())
     except OSError as error:
@@ -105,7 +109,9 @@ def _file_key(path: Path) -> str:
             while part := file.read(1 << 20):
                 digest.update(part)
         else:
-            head_bytes = 8 + int.from_bytes(file.read(8), "little")  # of a safetensors file
+            start = file.read(8)
+            # The header of a safetensors file; of others (GGUF) a good part.
+            head_bytes = WHOLE_FILE_BYTES if start[:4] == b"GGUF" else 8 + int.from_bytes(start, "little")
             file.seek(0)
             digest.update(file.read(min(head_bytes, WHOLE_FILE_BYTES)))
             digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())

@@ -45,14 +45,14 @@ def write_board(board: Board, folder: Path) -> None:
     (folder / BOARD_FILE).write_text(board.to_json(), encoding="utf-8")
 
 
-def write_image(params: DesignParams, model_folder: Path, folder: Path, progress: bool) -> None:
-    """Make ``folder`` the image of a model, with design.json.
+def write_image(params: DesignParams, model: Path, folder: Path, progress: bool, i2s_layout: str | None = None) -> None:
+    """Make ``folder`` the image of a model (a folder or a GGUF file), with design.json.
 
     Raises :class:`TellmeError` for anything that is wrong with the model, and leaves what was there.
     """
     from hls_py.model_import.model import Model
     from hls_py.packing.image import pack
-    pack(Model(model_folder), params, folder, progress)
+    pack(Model(model, i2s_layout), params, folder, progress)
 
 
 def read_design(folder: Path) -> DesignParams:

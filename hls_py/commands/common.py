@@ -19,8 +19,15 @@ def add_board(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", type=Path, required=True, metavar="FOLDER",
-                        help="model folder in Hugging Face form (config.json and model.safetensors)")
+    parser.add_argument("--model", type=Path, required=True, metavar="FOLDER|FILE",
+                        help="model folder in Hugging Face form (config.json and safetensors), or a .gguf file")
+    add_i2s_layout(parser)
+
+
+def add_i2s_layout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--i2s-layout", choices=("x86", "arm"), default=None,
+                        help="where a .gguf file with I2_S weights was made (default: found out from the weights, or "
+                             "refused)")
 
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:

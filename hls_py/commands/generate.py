@@ -23,7 +23,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     def fill(folder: Path) -> None:
         report(f"packing {arguments.model}")
-        design_folder.write_image(board.params, arguments.model, folder, progress=report.bars)
+        design_folder.write_image(board.params, arguments.model, folder, progress=report.bars,
+                                  i2s_layout=arguments.i2s_layout)
         with report.during("generating the Verilog"):
             design_folder.write_design(board.params, folder)
         design_folder.write_board(board, folder)

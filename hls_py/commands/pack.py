@@ -27,7 +27,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     def fill(folder: Path) -> None:
         report(f"packing {arguments.model}")
-        design_folder.write_image(params, arguments.model, folder, progress=report.bars)
+        design_folder.write_image(params, arguments.model, folder, progress=report.bars,
+                                  i2s_layout=arguments.i2s_layout)
         if in_place:
             for path in output.iterdir():
                 if path.name not in design_folder.IMAGE_FILES and not (folder / path.name).exists():

@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     board = board_of(arguments)
     cache = Cache((arguments.cache or build_root()).resolve(), Progress(arguments.quiet))
-    found: dict[str, Path | None] = {"image": cache.image(board.params, arguments.model), "board": cache.board(board),
-                                     "design": None, "simulator": None}
+    image = cache.image(board.params, arguments.model, arguments.i2s_layout)
+    found: dict[str, Path | None] = {"image": image, "board": cache.board(board), "design": None, "simulator": None}
     if arguments.device == "verilator":
         found["design"] = design = cache.design(board.params)
         found["simulator"] = cache.simulator(board.params, design)

@@ -29,8 +29,8 @@ _WITHOUT_VALUE = re.compile(r"rotary_emb\.(inv_freq|cos_cached|sin_cached)$")
 
 
 class HuggingFaceSource:
-    """Raises :class:`TellmeError` on construction when config or files can't be used, or a tensor is missing or unknown,
-    so that a long packing run doesn't fail half way for a reason that was there from the start."""
+    """Raises :class:`TellmeError` on construction when config or files can't be used, or a tensor is missing or
+    unknown, so that a long packing run doesn't fail half way for a reason that was there from the start."""
 
     def __init__(self, folder: Path):
         self.folder = folder

@@ -33,7 +33,8 @@ class Model:
     """Lazily read model (a Hugging Face folder or a GGUF file); every access checks names, shapes and values.
 
     ``i2s_layout``: 'x86' or 'arm' for a GGUF file with I2_S tensors; None finds out from the data or refuses.
-    Raises :class:`hls_py.errors.TellmeError` on construction when config or files can't be used, or a tensor is missing.
+    Raises :class:`hls_py.errors.TellmeError` on construction when config or files can't be used, or a tensor is
+    missing.
     """
 
     def __init__(self, path: Path, i2s_layout: str | None = None):

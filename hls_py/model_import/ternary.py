@@ -1,4 +1,4 @@
-"""Ternary matrices: unpacked from BitNet's uint8 form, quantised by absmean, or recognised in floats that are ternary."""
+"""Ternary matrices: unpacked from BitNet's uint8 form, quantised by absmean, or found in floats that are ternary."""
 
 from __future__ import annotations
 

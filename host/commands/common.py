@@ -18,8 +18,10 @@ def add_target(parser: argparse.ArgumentParser, device: str = "verilator") -> No
     parser.add_argument("--device", choices=DEVICES, default=device,
                         help="verilator: the generated RTL, simulated; golden: the bit-exact NumPy model "
                              "(default: %(default)s)")
-    parser.add_argument("--model", type=Path, default=DEMO_MODEL, metavar="FOLDER",
-                        help="model folder in Hugging Face form (default: the shipped demo model)")
+    parser.add_argument("--model", type=Path, default=DEMO_MODEL, metavar="FOLDER|FILE",
+                        help="model folder in Hugging Face form, or a .gguf file (default: the shipped demo model)")
+    parser.add_argument("--i2s-layout", choices=("x86", "arm"), default=None,
+                        help="where a .gguf file with I2_S weights was made, if its weights don't tell")
     parser.add_argument("--board", metavar="NAME|FILE", help="board by name or .yaml file (default: simulation)")
     parser.add_argument("--memory", metavar="NAME", help="memory model of the board (default: what the board says)")
     parser.add_argument("--context", type=positive, metavar="N",
@@ -31,7 +33,7 @@ def add_target(parser: argparse.ArgumentParser, device: str = "verilator") -> No
 
 def target_of(arguments: argparse.Namespace) -> Target:
     return Target(arguments.device, arguments.model, arguments.board, arguments.memory, arguments.cache,
-                  arguments.context, arguments.quiet)
+                  arguments.context, arguments.quiet, arguments.i2s_layout)
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:

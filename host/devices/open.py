@@ -28,6 +28,7 @@ class Target:
     cache: Path | None = None
     context: int | None = None
     quiet: bool = False
+    i2s_layout: str | None = None
 
 
 def open_accelerator(target: Target) -> Accelerator:
@@ -52,6 +53,8 @@ def _prepare(target: Target) -> dict[str, str]:
         command += ["--board", target.board]
     if target.cache:
         command += ["--cache", str(target.cache)]
+    if target.i2s_layout:
+        command += ["--i2s-layout", target.i2s_layout]
     if target.quiet:
         command.append("--quiet")
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=None, text=True)
