@@ -18,6 +18,7 @@ COMMANDS = {
     "pack": "write a model's program and weight image for a design that exists",
     "simulator": "compile a generated design with Verilator into libtellme_sim.so",
     "prepare": "make or find the image (and simulator) of a model on a board; prints their paths as one line of JSON",
+    "random-model": "write a model of given dimensions with random ternary weights",
     "verify": "compare golden with transformers on a text",
 }
 """Each is a module of hls_py.commands, imported when it is asked for: some need packages that take their time."""
@@ -46,7 +47,7 @@ def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _module(command: str) -> ModuleType:
-    return import_module(f"hls_py.commands.{command}")
+    return import_module(f"hls_py.commands.{command.replace('-', '_')}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,7 +5,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect
 
 from rtl.attention.attention import Attention
-from rtl.contract import register_map
+from rtl.contract import activity, register_map
+from rtl.contract.activity import Activity
 from rtl.contract.command_words import Unit
 from rtl.contract.design_params import DesignParams
 from rtl.contract.register_map import Counter, ErrorCause
@@ -235,9 +236,36 @@ class Accelerator(wiring.Component):
         }
         for counter, event in events.items():
             m.d.comb += control.events[counter.value].eq(event)
+        self._activity(m, control, weights, vector, attention, head)
         streams = [engine.activation, attention.heads, attention.words, head.results, attention.results, head.port_data]
         m.d.comb += control.progress.eq(
             moved | engine.events.step | weights.events.beat | Cat(*[s.valid & s.ready for s in streams]).any())
+
+    def _activity(self, m, control, weights, vector, attention, head):
+        """A word for simulators to look at (contract's Activity); nothing reads it."""
+        def moves(words):
+            return words.valid & words.ready
+
+        word = Signal(activity.ACTIVITY_BITS, name=activity.SIGNAL)
+        m.d.comb += [
+            word[:len(Counter)].eq(control.events), word[Counter.BUSY_CYCLES].eq(control.running),
+            word[Counter.SEQUENCER_WAIT].eq(control.sequencer_waits),
+            *(word[Activity.UNIT_WAITS + unit].eq(control.waits[unit]) for unit in Unit),
+            word[Activity.ATTENTION_BEAT].eq(moves(attention.beats)),
+            word[Activity.ATTENTION_WAIT_ARRAY].eq(attention.beats.valid & ~attention.beats.ready),
+            word[Activity.ATTENTION_WAIT_QUERIES].eq(attention.events.waits_for_queries),
+            word[Activity.ATTENTION_WAIT_WEIGHTS].eq(attention.events.waits_for_weights),
+            word[Activity.ATTENTION_WAIT_PATH].eq(attention.events.waits_for_path),
+            word[Activity.ATTENTION_WORD].eq(moves(attention.words)),
+            word[Activity.DRAIN_WAIT_TILE].eq(vector.events.drain_waits_for_tile),
+            word[Activity.QUANTISE_FOLD].eq(vector.events.quantise_folds),
+            word[Activity.QUANTISE_WAIT_ROOM].eq(vector.events.quantise_waits_for_room),
+            word[Activity.HEAD_BEAT].eq(moves(head.head_rows)),
+            word[Activity.HEAD_WAIT_STREAM].eq(head.busy & head.head_rows.ready & ~head.head_rows.valid),
+            word[Activity.KV_WRITE_BEAT].eq(moves(attention.kv_write_data)),
+            word[Activity.RINGS_EMPTY].eq(weights.events.empty),
+            *(word[Activity.RING_FULL_OF_PORT + p].eq(weights.rings_full[p]) for p in range(self.params.ports)),
+        ]
 
 
 def connect_lite(m, top, bus):

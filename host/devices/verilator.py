@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,25 @@ from host.errors import HostError
 from rtl.contract import register_map
 from rtl.contract.register_map import Status
 
-ABI = 1
+ABI = 2
+
+
+class PortBit(IntEnum):
+    """Bits of a port's byte in a trace; at most one of the first four is set, none where nothing was asked for."""
+
+    READ_BEAT = 0
+    READ_HELD = 1
+    """The design doesn't take the beat that is offered."""
+    READ_PACED = 2
+    """The memory's rate, a refresh or a write holds the next beat back."""
+    READ_LATENCY = 3
+    WRITE_BEAT = 4
+    WRITE_PACED = 5
+    ADDRESS_HELD = 6
+    """As many bursts are open as the memory accepts."""
+    REFRESH = 7
+
+
 SLICE_CYCLES = 20_000
 """Cycles between two looks at Ctrl-C: about a second."""
 
@@ -36,6 +55,7 @@ class VerilatorDevice:
         self._sim: ctypes.c_void_p | None = ctypes.c_void_p(self._c.tellme_sim_create(self.memory_bytes))
         if not self._sim.value:
             raise HostError(f"no {self.memory_bytes >> 20} MiB of memory for the simulated board; use a smaller one")
+        self._trace = np.empty((0, 2), np.uint64)
         self._memory = np.ctypeslib.as_array(self._c.tellme_sim_memory(self._sim), (self.memory_bytes,))
         for port, settings in enumerate(board.ports):
             for name, value in settings.items():
@@ -97,6 +117,28 @@ class VerilatorDevice:
             pending = self.read_register(register_map.address("INTERRUPT_STATUS"))
             self.write_register(register_map.address("INTERRUPT_STATUS"), pending)
 
+    def begin_trace(self, cycles: int) -> None:
+        """Record what units and ports do in the next ``cycles`` cycles, for ``end_trace``."""
+        self._trace = np.empty((cycles, 2), np.uint64)
+        self._c.tellme_sim_trace(self._sim, self._trace.ctypes.data_as(ctypes.POINTER(ctypes.c_uint64)), cycles)
+
+    def end_trace(self) -> tuple[np.ndarray, np.ndarray]:
+        """(activity uint64 [cycles], ports uint8 [cycles, ports]) since ``begin_trace``.
+
+        Bits of activity: rtl.contract.activity; of a port's byte: PortBit.
+        """
+        words = self._trace[:self._c.tellme_sim_traced(self._sim)]
+        self._c.tellme_sim_trace(self._sim, None, 0)
+        self._trace = np.empty((0, 2), np.uint64)
+        ports = np.ascontiguousarray(words[:, 1]).astype("<u8").view(np.uint8).reshape(-1, 8)
+        return words[:, 0].copy(), ports[:, :self.params.ports].copy()
+
+    def beats_per_cycle(self, port: int) -> float:
+        """What the memory gives this port on the average, refreshes included."""
+        interval, refresh = self.get(port, "refresh_interval_cycles"), self.get(port, "refresh_cycles")
+        moving = 1 - refresh / interval if interval else 1.0
+        return self.get(port, "rate_beats_per_million_cycles") / 1e6 * moving
+
     def run_cycles(self, cycles: int) -> None:
         """Let time pass, whatever the accelerator does."""
         self._c.tellme_sim_run(self._sim, cycles, 0)
@@ -121,7 +163,7 @@ def _declare(path: Path) -> ctypes.CDLL:
             ("write_register", number, pointer, u32, u32),
             ("read_register", number, pointer, u32, ctypes.POINTER(u32)),
             ("run", u64, pointer, u64, number), ("interrupt", number, pointer), ("cycles", u64, pointer),
-            ("violation", text, pointer)]:
+            ("violation", text, pointer), ("trace", None, pointer, ctypes.POINTER(u64), u64), ("traced", u64, pointer)]:
         try:
             function = getattr(library, f"tellme_sim_{name}")
         except AttributeError:

@@ -19,8 +19,9 @@ from rtl.contract.design_params import DesignParams
 from rtl.contract.number_formats import SEGMENT_BYTES
 from rtl.streams import shapes
 
-EVENTS = data.StructLayout({"busy": 1, "waits_for_memory": 1, "kv_writer_busy": 1})
-"""What counters count, a bit a cycle."""
+EVENTS = data.StructLayout({"busy": 1, "waits_for_memory": 1, "kv_writer_busy": 1, "waits_for_queries": 1,
+                            "waits_for_weights": 1, "waits_for_path": 1})
+"""What counters count, and simulators look at, a bit a cycle."""
 
 GEOMETRY_CYCLES = 3
 VALUE_SEGMENTS_BITS = 18
@@ -114,6 +115,8 @@ class AttentionFeed(wiring.Component):
             queries.read_enable.eq(loader.query_enable), queries.read_word.eq(loader.query_word),
             queries.scale_address.eq(self.query_scale_address), self.query_scale_data.eq(queries.scale_data),
             self.events.busy.eq(is_busy), self.events.waits_for_memory.eq(source.waits_for_memory),
+            *(self.events[f"waits_for_{what}"].eq(source.phase_waits[n])
+              for n, what in enumerate(("queries", "weights", "path"))),
         ]
         self._tile(m, source, command)
         self._operand_writes(m, loader, source)

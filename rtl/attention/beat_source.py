@@ -24,7 +24,7 @@ class BeatSource(wiring.Component):
     weights_free (out): a token when a V phase is through, and two at reset.
     read (out)        : kv_shapes.newest_read; with ``read_held`` the data of the last read is needed for longer.
     beats (out)       : shapes.dot_beat.
-    waits_for_memory (out) : the next beat lacks only its bytes from memory.
+    waits_for_memory (out) : the next beat lacks only its bytes from memory. phase_waits (out): the PhaseSequencer's.
 
     Timing: a beat a cycle, the first one ``latency_cycles`` after its phase came.
     """
@@ -44,7 +44,7 @@ class BeatSource(wiring.Component):
             "header": Out(stream.Signature(8 * params.beat_bytes)),
             "read": Out(kv_shapes.newest_read(params)), "read_held": Out(1),
             "beats": Out(stream.Signature(shapes.dot_beat(params))),
-            "waits_for_memory": Out(1),
+            "waits_for_memory": Out(1), "phase_waits": Out(3),
         })
 
     def elaborate(self, platform):
@@ -52,7 +52,7 @@ class BeatSource(wiring.Component):
         m.submodules.sequencer = sequencer = PhaseSequencer(self.params)
         for name in ("phases", "loaded", "weights_ready", "tiles", "scale_tiles", "value_phases"):
             wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(sequencer, name))
-        m.d.comb += sequencer.geometry.eq(self.geometry)
+        m.d.comb += [sequencer.geometry.eq(self.geometry), self.phase_waits.eq(sequencer.waits)]
 
         # Stage by stage: read the newest bytes; turn them; merge with those from memory and offer.
         first, second = Signal(beat_item(self.params)), Signal(beat_item(self.params))

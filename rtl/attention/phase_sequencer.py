@@ -1,6 +1,6 @@
 """What each beat of a phase is: operands, tags, and where its bytes come from."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -46,6 +46,7 @@ class PhaseSequencer(wiring.Component):
     tiles, scale_tiles (out) : the K phases, each when it starts.
     value_phases (out) : turns − 1 of each V phase, when it starts.
     items (out)        : beat_item.
+    waits (out)        : why the next phase doesn't start: its queries, its weights, room in the softmax path.
 
     Timing: an item a cycle, and one cycle between phases.
     """
@@ -60,7 +61,7 @@ class PhaseSequencer(wiring.Component):
             "loaded": In(stream.Signature(kv_shapes.LOADED)), "weights_ready": In(stream.Signature(1)),
             "tiles": Out(stream.Signature(phase)), "scale_tiles": Out(stream.Signature(phase)),
             "value_phases": Out(stream.Signature(kv_shapes.TURN_BITS)),
-            "items": Out(stream.Signature(beat_item(params))),
+            "items": Out(stream.Signature(beat_item(params))), "waits": Out(3),
         })
 
     def elaborate(self, platform):
@@ -82,11 +83,16 @@ class PhaseSequencer(wiring.Component):
         tiles, scale_tiles, value_phases = (self._queue(m, name) for name in ("tiles", "scale_tiles", "value_phases"))
         key_start, value_start, is_running, ends_phase = Signal(), Signal(), Signal(), Signal()
         is_free = ~is_running | (ends_phase & self.items.ready)
+        lacks_queries, lacks_weights = Signal(), Signal()
         m.d.comb += [
             key_start.eq(is_free & has_next & ~next_phase.is_value & tiles.i.ready & scale_tiles.i.ready
                          & (~next_phase.first_tile | self.loaded.valid)),
             value_start.eq(is_free & has_next & next_phase.is_value & value_phases.i.ready & self.weights_ready.valid),
             start.eq(key_start | value_start),
+            lacks_queries.eq(~next_phase.is_value & next_phase.first_tile & ~self.loaded.valid),
+            lacks_weights.eq(next_phase.is_value & ~self.weights_ready.valid),
+            self.waits.eq(Mux(is_free & has_next & ~start,
+                              Cat(lacks_queries, lacks_weights, ~lacks_queries & ~lacks_weights), 0)),
             tiles.i.valid.eq(key_start), tiles.i.p.eq(next_phase),
             scale_tiles.i.valid.eq(key_start), scale_tiles.i.p.eq(next_phase),
             value_phases.i.valid.eq(value_start),

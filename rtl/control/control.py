@@ -39,7 +39,8 @@ class Control(wiring.Component):
     slot_write, slot, slot_token : argmax of a slot, from the head.
     errors  : from the units (ERROR).  events : counter strobes.  progress : any movement.
     stop, settled, unit_reset : memory is told to stop, says that nothing is owed; then the units are reset.
-    memory_quiet : every write is acknowledged.
+    memory_quiet : every write is acknowledged.  waits, sequencer_waits : for simulators:
+                   units whose next command waits for a semaphore; the sequencer waits for a queue.
 
     ``unit_reset`` must reset everything that runs a pass: whoever instantiates this gives the module the domain
     UNIT_DOMAIN (``add_unit_domain``), which loader, sequencer and queues in here are part of.
@@ -60,6 +61,7 @@ class Control(wiring.Component):
             "slot_write": In(1), "slot": In(16), "slot_token": In(32),
             "errors": In(data.ArrayLayout(ERROR, errors)), "events": In(len(Counter)), "progress": In(1),
             "stop": Out(1), "settled": In(1), "unit_reset": Out(1), "memory_quiet": In(1), "running": Out(1),
+            "waits": Out(len(Unit)), "sequencer_waits": Out(1),
         })
 
     def elaborate(self, platform):
@@ -82,6 +84,7 @@ class Control(wiring.Component):
                 queue.unit.ready.eq(self.commands[unit].ready), queue.done.eq(self.done[unit]),
                 semaphores.wants[unit].eq(queue.wants), semaphores.wait[unit].eq(queue.wait),
                 queue.grant.eq(semaphores.grant[unit]), semaphores.signal[unit].eq(queue.signal),
+                self.waits[unit].eq(queue.wants & ~semaphores.grant[unit]),
             ]
 
         # A pass: supervisor → loader → sequencer → supervisor.
@@ -135,6 +138,7 @@ class Control(wiring.Component):
             registers.counters.eq(counters.values),
         ]
         m.d.comb += counters.events[Counter.BUSY_CYCLES].eq(1)
-        m.d.comb += counters.events[Counter.SEQUENCER_WAIT].eq(sequencer.waiting)
+        m.d.comb += [counters.events[Counter.SEQUENCER_WAIT].eq(sequencer.waiting),
+                     self.sequencer_waits.eq(sequencer.waiting)]
         wiring.connect(m, wiring.flipped(self.bus), registers.bus)
         return m

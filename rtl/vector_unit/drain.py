@@ -44,7 +44,7 @@ class Drain(wiring.Component):
     residual_write, vector_write : write ports, never refused; ``residual_pending``, ``vector_pending``: a word waits to
                                be written, so others must not write (independent of any ready).
     rotary                   : read port of the rotary memory.
-    done, busy.
+    done, busy; waits_for_tile: the command's tile isn't finished.
 
     Timing: a row's scales, then ``words_cycles``, and the pipelines' latency. Number formats: the kernels'.
     """
@@ -67,6 +67,7 @@ class Drain(wiring.Component):
             "statistics": Out(stream.Signature(statistics_word(params))),
             "heads": Out(stream.Signature(shapes.head_segment(params))),
             "head_scales": Out(stream.Signature(shapes.head_scale(params))),
+            "waits_for_tile": Out(1),
         })
         self.reader = RingReader(params)
 
@@ -222,6 +223,7 @@ class Drain(wiring.Component):
                     m.d.sync += [command.eq(self.command.p), reads_ring.eq(1)]
                     m.next = "tile"
             with m.State("tile"):
+                m.d.comb += self.waits_for_tile.eq(~reader.tile_there)
                 with m.If(reader.tile_there):
                     m.next = "scales"
             with m.State("scales"):

@@ -44,7 +44,7 @@ class Quantise(wiring.Component):
                       ``gain_full``.
     activation_free : bit b: buffer b may be filled.
     scale           : {activation, row → scale} in the same cycle: of the rows last quantised into that buffer.
-    done, busy.
+    done, busy; folds: waits for its statistics; waits_for_room: for gains or for the buffer.
 
     Timing: ``interval_cycles``: the fold, then a word of W a cycle. A slice that starts within a word takes one more.
     Number formats: kernels norm_finalise and norm_quantise.
@@ -67,6 +67,7 @@ class Quantise(wiring.Component):
             "activation": Out(stream.Signature(shapes.activation_slice(params))), "activation_free": In(2),
             "head_operands": Out(stream.Signature(shapes.head_operand(params))),
             "row_scales": Out(stream.Signature(shapes.row_scale(params))),
+            "folds": Out(1), "waits_for_room": Out(1),
             "scale": In(wiring.Signature({"activation": Out(1), "row": Out(row), "scale": In(32)})),
         })
         self.assembler = SliceAssembler(params.vector_lanes, params.slice_elements)
@@ -205,7 +206,7 @@ class Quantise(wiring.Component):
                     ]
                     m.next = "fold"
             with m.State("fold"):
-                m.d.comb += [self.fold.valid.eq(1), self.fold.p.words.eq(command.words),
+                m.d.comb += [self.folds.eq(1), self.fold.valid.eq(1), self.fold.p.words.eq(command.words),
                              self.fold.p.sums.eq(command.has_norm)]
                 with m.If(self.fold.ready):
                     m.d.sync += finalising.eq(1)
@@ -213,6 +214,7 @@ class Quantise(wiring.Component):
             with m.State("wait"):
                 gains_there = ~command.has_norm | self.gain_full.bit_select(command.gain_bank, 1)
                 buffer_free = for_head | self.activation_free.bit_select(command.activation, 1)
+                m.d.comb += self.waits_for_room.eq(~(gains_there & buffer_free))
                 with m.If(gains_there & buffer_free):
                     m.next = "slices"
             with m.State("slices"):

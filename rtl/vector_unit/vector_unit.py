@@ -17,7 +17,8 @@ from rtl.vector_unit.quantise import Quantise
 from rtl.vector_unit.statistics import Statistics, statistics_word
 from rtl.vector_unit.word_memory import WordMemory, float_words
 
-EVENTS = data.StructLayout({"drain_busy": 1, "quantise_busy": 1, "gather_busy": 1})
+EVENTS = data.StructLayout({"drain_busy": 1, "quantise_busy": 1, "gather_busy": 1,
+                            "drain_waits_for_tile": 1, "quantise_folds": 1, "quantise_waits_for_room": 1})
 UNITS = ("drain", "quantise", "gather")
 
 
@@ -102,6 +103,9 @@ class VectorUnit(wiring.Component):
             self.drain_release.eq(drain.drain_release), quantise.activation_free.eq(self.activation_free),
             gather.token.eq(self.pass_state.token), gather.position.eq(self.pass_state.position),
             statistics.rows.eq(self.pass_state.rows),
+            self.events.drain_waits_for_tile.eq(drain.waits_for_tile),
+            self.events.quantise_folds.eq(quantise.folds),
+            self.events.quantise_waits_for_room.eq(quantise.waits_for_room),
         ]
 
         # --- gains and statistics ---

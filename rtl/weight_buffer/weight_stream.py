@@ -11,7 +11,7 @@ from rtl.weight_buffer.port_fetcher import PortFetcher
 from rtl.weight_buffer.port_ring import PortRing
 from rtl.weight_buffer.record_parser import OUTPUTS, RecordParser
 
-EVENTS = data.StructLayout({"beat": 1, "ring_full": 1})
+EVENTS = data.StructLayout({"beat": 1, "ring_full": 1, "empty": 1})
 """A beat was taken from the rings; the fetch was held back because port 0's ring has no room."""
 
 
@@ -35,7 +35,7 @@ class WeightStream(wiring.Component):
     extents_idle (out) : every extent was fetched, delivered and checked, and no record is open.
     port_request[p] (out), port_data[p] (in) : to port p's ReadPort (the client with the lowest priority).
     codes, gains, head_scales, head_rows (out), error, error_cause, error_info (out) : see ``RecordParser``.
-    events (out)       : ``beat``, ``ring_full`` (strobes for counters).
+    events (out)       : ``beat``, ``ring_full`` (of port 0), ``empty`` (strobes). rings_full (out): of every port.
 
     Timing: a beat a cycle while rings hold words; ``latency_cycles`` from the last port's word to the payload's offer.
     """
@@ -50,7 +50,7 @@ class WeightStream(wiring.Component):
             "port_data": In(stream.Signature(port_word(params))).array(params.ports),
             **{name: Out(shapes.framed(params)) for name in OUTPUTS},
             "error": Out(1), "error_cause": Out(8), "error_info": Out(32),
-            "events": Out(EVENTS),
+            "events": Out(EVENTS), "rings_full": Out(params.ports),
         })
 
     def elaborate(self, platform):
@@ -79,6 +79,8 @@ class WeightStream(wiring.Component):
             self.error.eq(parser.error), self.error_cause.eq(parser.error_cause), self.error_info.eq(parser.error_info),
             self.events.beat.eq(parser.beats.valid & parser.beats.ready),
             self.events.ring_full.eq(fetchers[0].held_back),
+            self.events.empty.eq(~parser.beats.valid),
+            self.rings_full.eq(Cat(fetcher.held_back for fetcher in fetchers)),
         ]
         for name in OUTPUTS:
             connect(m, getattr(parser, name), flipped(getattr(self, name)))

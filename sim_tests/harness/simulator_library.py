@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-ABI = 1
+ABI = 2
 
 
 class SimulatorLibrary:

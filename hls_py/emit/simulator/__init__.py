@@ -19,8 +19,10 @@ C interface (``sim`` is what ``create`` returned)::
     int         tellme_sim_interrupt(sim)
     uint64_t    tellme_sim_cycles(sim)
     const char* tellme_sim_violation(sim)
+    void        tellme_sim_trace(sim, uint64_t* buffer, uint64_t count)
+    uint64_t    tellme_sim_traced(sim)
 
-abi            : number of this interface, 1.
+abi            : number of this interface, 2.
 create         : NULL where the system has no such memory. Memory is zero and costs nothing until touched; the design is
                  out of reset; every port is ideal.
 memory         : memory_bytes bytes, to be read and written between calls.
@@ -33,6 +35,9 @@ run            : at most ``cycles``; with until_interrupt ≠ 0 it returns as so
 interrupt      : level of ``interrupt``.
 cycles         : cycles since create.
 violation      : the first break of an AXI rule by the design, in words; "" if none.
+trace          : write two words a cycle to ``buffer`` for the next ``count`` cycles; 0 ends it. First what the design's
+                 units do (rtl.contract.activity; 0 if it has no such signal), then a byte a port, port 0 lowest.
+traced         : cycles written since ``trace``.
 
 To wait for a pass: INTERRUPT_ENABLE = 3 once; ``run(sim, 100_000, 1)`` in a loop (for progress and Ctrl-C) until it
 returns early; then read STATUS and clear INTERRUPT_STATUS by writing what it holds.
@@ -65,6 +70,13 @@ Counters (``get``)::
     decode_errors                   bursts that left the memory: DECERR, zeros, nothing written
     violations                      rules broken
     reads_open, writes_open         bursts accepted and not finished
+
+Bits of a port's byte in a trace (the first four exclude each other; none of them: nothing was asked for)::
+
+    0 a read beat moved             1 the design doesn't take an offered beat
+    2 the memory holds the next beat back: rate, refresh, or the other direction
+    3 asked for, latency not over   4 a write beat moved             5 the memory holds a write beat back
+    6 AR held off: as many bursts are open as the memory accepts     7 refresh
 
 Rules watched on every port: a burst is INCR of the full width with ID 0, starts at a multiple of the width, has at most
 the design's ``burst_beats`` beats and doesn't cross 4096 bytes; valid and payload stay until ready; WLAST is on the

@@ -17,6 +17,7 @@ from rtl.contract.design_params import DesignParams
 LIBRARY_FILE = "libtellme_sim.so"
 SOURCES = Path(__file__).parent
 SHIM = SOURCES / "simulator.cpp"
+TRACE_HINTS = SOURCES / "trace.vlt"
 HEADERS = ("port_pins.h", "axi_rules.h", "memory.h", "memory_port.h")
 
 # -fno-gate: gate optimisation costs minutes on table-lookup lanes and gains nothing.
@@ -39,7 +40,7 @@ def simulator_key(params: DesignParams, sources: list[Path]) -> str:
     digest = hashlib.sha256()
     for text in (ports_header(params), *BUILD_ARGS, sys.prefix, verilator_version()):
         digest.update(text.encode() + b"\0")
-    for path in (*sources, SHIM, *(SOURCES / name for name in HEADERS)):
+    for path in (*sources, TRACE_HINTS, SHIM, *(SOURCES / name for name in HEADERS)):
         digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()[:20]
 
@@ -56,11 +57,11 @@ def build_simulator(params: DesignParams, sources: list[Path], library: Path, jo
         raise TellmeError(str(error)) from None
     with tempfile.TemporaryDirectory(prefix=".simulator-", dir=library.parent) as work:
         # Everything the compiler sees has the same name in every build, so that ccache knows it again.
-        for path in (*sources, SHIM, *(SOURCES / name for name in HEADERS)):
+        for path in (*sources, TRACE_HINTS, SHIM, *(SOURCES / name for name in HEADERS)):
             shutil.copy(path, work)
         (Path(work) / "design_ports.h").write_text(ports_header(params))
         command = [verilator, *BUILD_ARGS, "-j", str(jobs), "-Mdir", "obj", "-CFLAGS", "-I..",
-                   *(path.name for path in sources), SHIM.name]
+                   TRACE_HINTS.name, *(path.name for path in sources), SHIM.name]
         done = subprocess.run(command, cwd=work, env=tool_environment(), text=True, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if done.returncode:

@@ -19,6 +19,7 @@ class BurstQueue {
     bool empty() const { return count_ == 0; }
     unsigned size() const { return count_; }
     T& front() { return items_[first_]; }
+    const T& front() const { return items_[first_]; }
     void push(const T& item) { items_[(first_ + count_++) % kMaxOutstanding] = item; }
     void pop() { first_ = (first_ + 1) % kMaxOutstanding, --count_; }
     void clear() { first_ = count_ = 0; }
@@ -43,6 +44,18 @@ struct PortSettings {
 
 struct PortCounters {
     uint64_t read_bursts = 0, read_beats = 0, write_bursts = 0, write_beats = 0, decode_errors = 0;
+};
+
+// What a port did in a cycle. At most one of the four read bits is set; none: nothing was asked for.
+enum PortActivity : uint8_t {
+    kReadBeat = 1,
+    kReadHeld = 2,     // the design doesn't take the beat that is offered
+    kReadPaced = 4,    // the memory's rate, a refresh or the other direction holds the next beat back
+    kReadLatency = 8,  // asked for, and the latency isn't over
+    kWriteBeat = 16,
+    kWritePaced = 32,
+    kAddressHeld = 64,  // as many bursts are open as the memory accepts
+    kRefresh = 128,
 };
 
 class MemoryPort {
@@ -106,9 +119,21 @@ class MemoryPort {
         b_taken_ = *pins_.bvalid && *pins_.bready;
         if (r_taken_) finish_read_beat();
         if (b_taken_) responses_.pop();
-        if (*pins_.wvalid && *pins_.wready) take_write_beat(cycle);
+        w_taken_ = *pins_.wvalid && *pins_.wready;
+        if (w_taken_) take_write_beat(cycle);
         if (*pins_.arvalid && *pins_.arready) take_read_burst(cycle);
         if (*pins_.awvalid && *pins_.awready) take_write_burst();
+    }
+
+    // Between ``observe`` and ``after_edge``: what the port did in this cycle, as bits PortActivity.
+    uint8_t activity(uint64_t cycle) const {
+        const bool reads_due = !reads_.empty() && cycle >= reads_.front().due;
+        return uint8_t((r_taken_ ? kReadBeat : 0) | (w_taken_ ? kWriteBeat : 0) |
+                       (*pins_.rvalid && !r_taken_ ? kReadHeld : 0) |
+                       (!*pins_.rvalid && reads_due ? kReadPaced : 0) |
+                       (!*pins_.rvalid && !reads_.empty() && !reads_due ? kReadLatency : 0) |
+                       (*pins_.wvalid && !*pins_.wready ? kWritePaced : 0) |
+                       (*pins_.arvalid && !*pins_.arready ? kAddressHeld : 0) | (refreshing(cycle) ? kRefresh : 0));
     }
 
     // After the clock edge: offers that were taken leave the bus.
@@ -229,5 +254,5 @@ class MemoryPort {
     BurstQueue<Write> write_addresses_;
     BurstQueue<Response> responses_;
     uint64_t random_ = 1, credit_ = 0, turn_over_ = 0;
-    bool reading_ = true, keeps_ = false, r_taken_ = false, b_taken_ = false;
+    bool reading_ = true, keeps_ = false, r_taken_ = false, w_taken_ = false, b_taken_ = false;
 };

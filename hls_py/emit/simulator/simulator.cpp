@@ -8,13 +8,14 @@
 #include "Vtellme.h"
 #include "memory_port.h"
 #include "verilated.h"
+#include "verilated_sym_props.h"
 
 // Verilator keeps `interrupt` from C++, where some compilers reserve the word.
 #define TELLME_INTERRUPT __SYM__interrupt
 
 namespace {
 
-constexpr int kAbi = 1;
+constexpr int kAbi = 2;
 constexpr int kResetCycles = 4;
 constexpr int kRegisterTimeoutCycles = 10'000;
 constexpr uint64_t kUnknown = ~uint64_t(0);
@@ -75,6 +76,10 @@ class Simulator {
         for (const PortPins& pins : pins_of(top))
             ports.push_back(std::make_unique<MemoryPort>(number++, pins, memory, violation));
         reset();
+        if (const VerilatedScope* scope = context.scopeFind("tellme.tellme"))
+            if (const VerilatedVar* found = scope->varFind("activity")) {
+                activity = static_cast<const uint64_t*>(found->datap());
+            }
     }
     ~Simulator() {
         Verilated::threadContextp(&context);  // Verilator's clean-up uses it, and it may be a simulation's that is gone
@@ -103,6 +108,7 @@ class Simulator {
     }
     void edge() {
         for (auto& port : ports) port->observe(cycles);
+        if (traced < trace_cycles) trace_cycle();
         top.clk = 1;
         top.eval();
         for (auto& port : ports) port->after_edge();
@@ -179,12 +185,23 @@ class Simulator {
         return sum;
     }
 
+    void trace(uint64_t* buffer, uint64_t count) { trace_buffer = buffer, trace_cycles = count, traced = 0; }
+    void trace_cycle() {
+        uint64_t* word = trace_buffer + 2 * traced++;
+        word[0] = activity ? *activity : 0;
+        word[1] = 0;
+        for (size_t p = 0; p < ports.size(); ++p) word[1] |= uint64_t(ports[p]->activity(cycles)) << 8 * p;
+    }
+
     VerilatedContext context;
     Vtellme top{&context, "tellme"};
     Memory memory;
     FirstViolation violation;
     std::vector<std::unique_ptr<MemoryPort>> ports;
     uint64_t cycles = 0;
+    const uint64_t* activity = nullptr;  // of the design; it may have none
+    uint64_t* trace_buffer = nullptr;
+    uint64_t trace_cycles = 0, traced = 0;
 
   private:
     static uint64_t of_port(const MemoryPort& port, const char* name) {
@@ -224,5 +241,7 @@ uint64_t tellme_sim_run(Simulator* sim, uint64_t cycles, int until_interrupt) {
 }
 int tellme_sim_interrupt(const Simulator* sim) { return sim->top.TELLME_INTERRUPT; }
 uint64_t tellme_sim_cycles(const Simulator* sim) { return sim->cycles; }
+void tellme_sim_trace(Simulator* sim, uint64_t* buffer, uint64_t count) { sim->trace(buffer, count); }
+uint64_t tellme_sim_traced(const Simulator* sim) { return sim->traced; }
 const char* tellme_sim_violation(const Simulator* sim) { return sim->violation.text.c_str(); }
 }
