@@ -6,7 +6,7 @@ import pytest
 from hls_py.golden.head.argmax import argmax
 from rtl.head.argmax import Argmax
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.simulations import Simulation, simulations
 
 SPECIALS = np.array([0x00000000, 0x80000000, 0x7F800000, 0xFF800000, 0x7FC00000, 0x00000001, 0x3F800000], np.uint32)
 
@@ -29,9 +29,9 @@ def alternation(rows: int, logits: int, seed: int) -> tuple[np.ndarray, np.ndarr
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
-@pytest.mark.parametrize("rows, logits", [(1, 1), (3, 33), (16, 301)])
-def test_argmax(rows: int, logits: int, stall: float):
-    sim = VerilatedLibrary(Argmax(rows)).simulator()
+@simulations("rows, logits", [(1, 1), (3, 33), (16, 301)], cocotb=[(3, 33)])
+def test_argmax(simulation: type[Simulation], rows: int, logits: int, stall: float):
+    sim = simulation(Argmax(rows)).simulator()
     for round_ in range(3):
         seed = bench_seed() + round_
         values = random_rows(rows, logits, seed)

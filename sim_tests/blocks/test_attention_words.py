@@ -10,12 +10,12 @@ from rtl.attention.attention_words import AttentionWords
 from rtl.contract.number_formats import SEGMENT_BYTES, VECTOR_ALIGN, round_up
 from sim_tests.blocks.test_softmax_path import design
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.simulations import Simulation, simulations
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
-@pytest.mark.parametrize("segments, vector_lanes", [(1, 8), (2, 2), (8, 2), (16, 8)])
-def test_attention_words(segments: int, vector_lanes: int, stall: float):
+@simulations("segments, vector_lanes", [(1, 8), (2, 2), (8, 2), (16, 8)], cocotb=[(2, 2)])
+def test_attention_words(simulation: type[Simulation], segments: int, vector_lanes: int, stall: float):
     rng = np.random.default_rng(bench_seed())
     params = design(segments, 2, vector_lanes, rows=3)
     S, W = segments, vector_lanes
@@ -48,7 +48,7 @@ def test_attention_words(segments: int, vector_lanes: int, stall: float):
         return {key: np.concatenate([np.atleast_1d(part[key]) for part in parts]) for key in parts[0]}
 
     expected = joined(words)
-    run = VerilatedLibrary(AttentionWords(params, KERNELS)).simulator().run_streams(
+    run = simulation(AttentionWords(params, KERNELS)).simulator().run_streams(
         {"tile": joined(tiles), "i": joined(inputs)}, {"words": len(expected["row"])}, stall=stall, idle_cycles=20)
     for key, want in expected.items():
         np.testing.assert_array_equal(run.outputs["words"][key], want, f"{key}, stall {stall}, seed {bench_seed()}")

@@ -8,11 +8,11 @@ from amaranth.sim import Simulator
 
 from rtl.weight_buffer.crc32 import Crc32
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.simulations import Simulation, simulations
 
 
-@pytest.mark.parametrize("beat_bytes", [16, 64, 128])
-def test_equals_zlib(beat_bytes: int):
+@simulations("beat_bytes", [16, 64, 128], cocotb=[16])
+def test_equals_zlib(simulation: type[Simulation], beat_bytes: int):
     """Messages of 1 to 20 beats, with and without idle cycles, back to back, and single bits everywhere."""
     rng = np.random.default_rng(bench_seed())
     messages = [rng.integers(0, 256, rng.integers(1, 21) * beat_bytes, np.uint8).tobytes() for _ in range(300)]
@@ -36,7 +36,7 @@ def test_equals_zlib(beat_bytes: int):
     for _ in range(Crc32.latency_cycles + 2):
         cycle(0, 0, 0, 0, 0)
 
-    run = VerilatedLibrary(Crc32(beat_bytes, 16)).simulator().run_vectors(
+    run = simulation(Crc32(beat_bytes, 16)).simulator().run_vectors(
         {name: np.array(values, object if name == "data" else np.int64) for name, values in columns.items()},
         ["done", "crc", "tag_out", "busy"])
     done = np.flatnonzero(run["done"])

@@ -8,7 +8,7 @@ from rtl.contract.design_params import DesignParams
 from rtl.contract.number_formats import SEGMENT_BYTES
 from rtl.int8_dot.dot_engine import DotEngine
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.simulations import Simulation, simulations
 
 # (ports, port_bytes, A, max row-vectors, operand words): S = 1, 2, 4, 16
 SIZES = [(1, 16, 2, 5, 23), (2, 16, 6, 20, 64), (4, 16, 4, 64, 300), (4, 64, 10, 11, 37)]
@@ -72,16 +72,16 @@ def check(got: dict, expected: list) -> None:
     np.testing.assert_array_equal(dots, np.stack([r.dots for r in expected]))
 
 
-@pytest.mark.parametrize("sizes", SIZES)
-def test_equals_golden(sizes: tuple[int, int, int, int, int]):
+@simulations("sizes", SIZES, cocotb=SIZES[:1])
+def test_equals_golden(simulation: type[Simulation], sizes: tuple[int, int, int, int, int]):
     p, words = params(*sizes[:4]), sizes[4]
     rng = np.random.default_rng(bench_seed())
-    library = VerilatedLibrary(DotEngine(p, words))
+    compiled = simulation(DotEngine(p, words))
     operands = random_operands(rng, (words, p.row_vectors, SEGMENT_BYTES))
     beats = random_sums(rng, p, words, 120)
     expected = dot_engine(operands, beats)
     for stall in (0.0, {"beats": 0.3}, {"results": 0.7}, {"beats": 0.4, "results": 0.4}):
-        simulator = library.simulator()
+        simulator = compiled.simulator()
         simulator.run_streams({"operand_write": write_fields(operands)}, {})
         run = simulator.run_streams({"beats": beat_fields(beats)}, {"results": len(expected)}, stall=stall,
                                     idle_cycles=20)
@@ -92,10 +92,11 @@ def test_equals_golden(sizes: tuple[int, int, int, int, int]):
             assert run.transfer_cycles["results"][0] == DotEngine.latency_cycles
 
 
-def test_masked_writes_keep_other_bytes():
+@simulations()
+def test_masked_writes_keep_other_bytes(simulation: type[Simulation]):
     p = params(2, 16, 4, 8)
     rng = np.random.default_rng(bench_seed())
-    simulator = VerilatedLibrary(DotEngine(p, 9)).simulator()
+    simulator = simulation(DotEngine(p, 9)).simulator()
     before, after = (random_operands(rng, (9, 4, SEGMENT_BYTES)) for _ in range(2))
     mask = rng.integers(0, 1 << 16, (9, 4))
     chosen = (mask[..., None] >> np.arange(SEGMENT_BYTES) & 1).astype(bool)

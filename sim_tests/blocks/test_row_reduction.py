@@ -6,14 +6,14 @@ import pytest
 from hls_py.golden.attention.softmax import largest_visible
 from rtl.attention.row_reduction import RowReduction
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.simulations import Simulation, simulations
 
 SPECIALS = np.array([0, 0x80000000, 0x7F800000, 0xFF800000, 0x7FC00000, 0x3F800000, 0xBF800000, 0x00800000], np.uint32)
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
-@pytest.mark.parametrize("lanes, addend_bits, total_bits", [(1, 0, 0), (3, 21, 28), (4, 7, 14), (16, 21, 28)])
-def test_row_reduction(lanes: int, addend_bits: int, total_bits: int, stall: float):
+@simulations("lanes, addend_bits, total_bits", [(1, 0, 0), (3, 21, 28), (4, 7, 14), (16, 21, 28)], cocotb=[(3, 21, 28)])
+def test_row_reduction(simulation: type[Simulation], lanes: int, addend_bits: int, total_bits: int, stall: float):
     rng = np.random.default_rng(bench_seed())
     words = rng.integers(1, 9, 300)  # of each row
     ends = np.cumsum(words)
@@ -31,7 +31,7 @@ def test_row_reduction(lanes: int, addend_bits: int, total_bits: int, stall: flo
     last[ends - 1], first[ends - words] = 1, 1
 
     component = RowReduction(lanes, addend_bits, total_bits)
-    run = VerilatedLibrary(component).simulator().run_streams(
+    run = simulation(component).simulator().run_streams(
         {"i": {"first": first, "last": last, "visible": (visible << np.arange(lanes)).sum(axis=1), "value": bits,
                "addend": addends}}, {"o": len(words)}, stall=stall, idle_cycles=10)
     for n in range(len(words)):

@@ -1,17 +1,17 @@
 """rtl/ternary_matmul/code_decoder.py: every stored byte and code at every place, against the contract's definition."""
 
 import numpy as np
-import pytest
 
 from hls_py.golden.ternary_matmul.encoding import engine_codes
 from rtl.ternary_matmul.code_decoder import CodeDecoder
 from sim_tests.blocks.ternary_matmul_cases import design
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.simulations import Simulation, simulations
 
 
-@pytest.mark.parametrize("name", ["five_bit_t7_q3", "dense_g4_t5_q3", "dense_g2_t13_q4", "dense_g3_t26_q4"])
-def test_every_byte_everywhere(name: str):
+@simulations("name", ["five_bit_t7_q3", "dense_g4_t5_q3", "dense_g2_t13_q4", "dense_g3_t26_q4"],
+             cocotb=["five_bit_t7_q3", "dense_g4_t5_q3"])
+def test_every_byte_everywhere(simulation: type[Simulation], name: str):
     params = design(name)
     rng = np.random.default_rng(bench_seed())
     latency = CodeDecoder.latency_cycles(params.encoding)
@@ -21,7 +21,7 @@ def test_every_byte_everywhere(name: str):
     valid = rng.random(count + latency) < 0.7
     valid[:count // 2], valid[count:] = True, False
     words = [int.from_bytes(beat.tobytes(), "little") for beat in beats] + [0] * latency
-    run = VerilatedLibrary(CodeDecoder(params)).simulator().run_vectors(
+    run = simulation(CodeDecoder(params)).simulator().run_vectors(
         {"valid": valid.astype(int), "beat": np.array(words, object)}, ["codes"])
 
     if params.encoding == "five_bit":  # codes pass as they are, also those that no encoder writes

@@ -9,7 +9,7 @@ from rtl.ternary_matmul.lane import Lane, entry_offset
 from rtl.ternary_matmul.table_builder import TableBuilder, build_order
 from sim_tests.blocks.ternary_matmul_cases import design, numbers
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.simulations import Simulation, simulations
 
 NAMES = ["five_bit_t7_q3", "dense_g4_t5_q3", "dense_g2_t13_q4", "five_bit_t1_q1"]
 
@@ -39,8 +39,8 @@ def test_build_order_is_a_walk_over_every_entry(group: int):
     assert sorted(seen) == list(range(1, table_entries(group)))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_builder(name: str):
+@simulations("name", NAMES, cocotb=NAMES[:1])
+def test_builder(simulation: type[Simulation], name: str):
     params = design(name)
     rng = np.random.default_rng(bench_seed())
     build = TableBuilder.build_cycles(params.group)
@@ -55,7 +55,7 @@ def test_builder(name: str):
         for port, value in (("load", 1), ("turn", turn), ("bank", bank),
                             ("activations", int.from_bytes(row.tobytes(), "little"))):
             inputs[port][start] = value
-    run = VerilatedLibrary(TableBuilder(params)).simulator().run_vectors(inputs, ["enable", "address", "data"])
+    run = simulation(TableBuilder(params)).simulator().run_vectors(inputs, ["enable", "address", "data"])
 
     written = np.zeros(cycles, bool)
     for start, row, turn, bank in zip(starts, rows, turns, banks):
@@ -71,12 +71,12 @@ def test_builder(name: str):
     assert not run["enable"][~written].any()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_lane(name: str):
+@simulations("name", NAMES, cocotb=NAMES[:1])
+def test_lane(simulation: type[Simulation], name: str):
     params = design(name)
     rng = np.random.default_rng(bench_seed())
     lane, latency = Lane(params), Lane.latency_cycles(params.tables)
-    sim = VerilatedLibrary(lane).simulator()
+    sim = simulation(lane).simulator()
     entries, places = table_entries(params.group), params.tables * params.outputs
     for kind in range(4):
         rows = [numbers(rng, (params.slice_elements,), -127, 127) for _ in range(2)]

@@ -7,7 +7,7 @@ from amaranth.sim import Simulator
 from rtl.streams.shared_module import emit_design
 from rtl.weight_buffer.uram_bank import UramBank
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.simulations import Simulation, simulations
 
 CYCLES = 3000
 
@@ -44,11 +44,11 @@ def shown(expected: np.ndarray, read: np.ndarray, latency: int) -> list:
     return values
 
 
-@pytest.mark.parametrize("width, depth, latency, style",
-                         [(72, 64, 1, "ultra"), (1, 3, 2, "auto"), (480, 37, 3, "block")])
-def test_contents(width: int, depth: int, latency: int, style: str):
+@simulations("width, depth, latency, style", [(72, 64, 1, "ultra"), (1, 3, 2, "auto"), (480, 37, 3, "block")],
+             cocotb=[(72, 64, 1, "ultra")])
+def test_contents(simulation: type[Simulation], width: int, depth: int, latency: int, style: str):
     inputs, expected, read = traffic(depth, width, CYCLES, bench_seed())
-    run = VerilatedLibrary(UramBank(width, depth, latency, style)).simulator().run_vectors(inputs, ["read_data"])
+    run = simulation(UramBank(width, depth, latency, style)).simulator().run_vectors(inputs, ["read_data"])
     wanted = shown(expected, read, latency)
     got = [int(v) for v in run["read_data"]]
     assert [g for g, w in zip(got, wanted) if w is not None] == [w for w in wanted if w is not None]

@@ -12,7 +12,7 @@ from rtl.contract.design_params import DesignParams
 from rtl.contract.number_formats import SEGMENT_BYTES, WEIGHT_MAX, round_up
 from sim_tests.blocks.test_softmax_path import design
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.simulations import Simulation, simulations
 
 
 class Reader(wiring.Component):
@@ -50,13 +50,18 @@ class Reader(wiring.Component):
         return m
 
 
+CASES = [
+    pytest.param(design(1, 2, 4, max_row_vectors=3, max_head_dim=36), [(3, 8, 36), (1, 1, 16), (2, 3, 17)], id="S1-A2"),
+    pytest.param(design(4, 6, 4, max_row_vectors=7), [(7, 8, 100), (2, 8, 16), (6, 2, 64)], id="S4-A6"),
+    pytest.param(design(16, 4, 4, max_row_vectors=5, max_head_dim=64),
+                 [(1, 8, 16), (2, 8, 10), (5, 8, 64), (2, 1, 16)], id="S16-A4"),
+]
+
+
 @pytest.mark.parametrize("stall", [0.0, 0.3])
-@pytest.mark.parametrize("params, shapes", [
-    (design(1, 2, 4, max_row_vectors=3, max_head_dim=36), [(3, 8, 36), (1, 1, 16), (2, 3, 17)]),
-    (design(4, 6, 4, max_row_vectors=7), [(7, 8, 100), (2, 8, 16), (6, 2, 64)]),
-    (design(16, 4, 4, max_row_vectors=5, max_head_dim=64), [(1, 8, 16), (2, 8, 10), (5, 8, 64), (2, 1, 16)]),
-], ids=["S1-A2", "S4-A6", "S16-A4"])
-def test_value_accumulator(params: DesignParams, shapes: list[tuple[int, int, int]], stall: float):
+@simulations("params, shapes", CASES, cocotb=CASES[:1])
+def test_value_accumulator(simulation: type[Simulation], params: DesignParams, shapes: list[tuple[int, int, int]],
+                           stall: float):
     rng = np.random.default_rng(bench_seed())
     A, S = params.row_vectors, params.segments
     sent: dict[str, list] = {name: [] for name in ("turn", "block", "dim_group", "last", "dots")}
@@ -85,7 +90,7 @@ def test_value_accumulator(params: DesignParams, shapes: list[tuple[int, int, in
             asked[name].append(values)
         wanted.append(joined[group, turn, pair])
     expected = np.concatenate(wanted)
-    run = VerilatedLibrary(Reader(params)).simulator().run_streams(
+    run = simulation(Reader(params)).simulator().run_streams(
         {"value_sums": {name: np.concatenate(parts) for name, parts in sent.items()},
          "request": {name: np.concatenate(parts) for name, parts in asked.items()}},
         {"words": len(expected)}, stall=stall, idle_cycles=20)

@@ -9,8 +9,7 @@ import cocotb
 from cocotb.triggers import Event, SimTimeoutError, Timer, with_timeout
 from cocotb.utils import get_sim_time
 
-from sim_tests.harness.cocotb_simulation import ADDRESS_VARIABLE
-from sim_tests.harness.streams import CLOCK_NS, cycle, receive, send, stalls
+from sim_tests.harness.streams import ADDRESS_VARIABLE, CLOCK_NS, cycle, receive, send, stalls
 
 
 @cocotb.test()

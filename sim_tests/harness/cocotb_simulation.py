@@ -19,10 +19,11 @@ from amaranth.lib import wiring
 from hls_py.emit.verilator import build_root
 from sim_tests.harness.bench import build_simulation, failures_of, run_simulation, waves_wanted
 from sim_tests.harness.payload import from_ints, to_ints
-from sim_tests.harness.simulation import Ports, Simulator, StreamJob
+from sim_tests.harness.ports import Ports
+from sim_tests.harness.simulation import Simulator, StreamJob
+from sim_tests.harness.streams import ADDRESS_VARIABLE
 
 _numbers = itertools.count()  # of this process's simulations
-ADDRESS_VARIABLE = "TELLME_COCOTB_ADDRESS"
 
 
 class CocotbSimulation(Ports):

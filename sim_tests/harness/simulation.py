@@ -24,11 +24,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from amaranth.hdl import Shape
-from amaranth.lib import wiring
 
 from sim_tests.harness.bench import bench_seed
 from sim_tests.harness.payload import pack, unpack, width_bytes
+from sim_tests.harness.ports import Ports
 
 
 @dataclass(frozen=True)
@@ -55,22 +54,6 @@ class StreamJob:
     """Of this stream's stalls; 63 bits, never 0."""
     done: int = 0
     error: str = ""
-
-
-class Ports:
-    """Ports of a component as its Verilog names them."""
-
-    def __init__(self, component: wiring.Component, name: str | None = None):
-        self.name = name or type(component).__name__.lower()
-        self.shapes: dict[str, Any] = {}
-        self.inputs: set[str] = set()
-        for path, member, _ in component.signature.flatten(component):
-            port = "__".join(map(str, path))
-            if Shape.cast(member.shape).width == 0:
-                continue  # no such port in the Verilog
-            self.shapes[port] = member.shape
-            if member.flow is wiring.In:
-                self.inputs.add(port)
 
 
 class Simulator(ABC):

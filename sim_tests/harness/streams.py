@@ -15,6 +15,8 @@ from cocotb.triggers import ReadOnly, RisingEdge
 from cocotb.utils import get_sim_time
 
 CLOCK_NS = 4
+ADDRESS_VARIABLE = "TELLME_COCOTB_ADDRESS"
+"""Where a simulation finds who holds it (``sim_tests.harness.cocotb_simulation``)."""
 _PARTS = ("valid", "ready", "payload")
 
 
