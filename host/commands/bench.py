@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 
 import numpy as np
@@ -50,8 +51,9 @@ def run(arguments: argparse.Namespace) -> None:
         counted = accelerator.counters()
         count = tokens * passes
         table.add_column(f"{name}: {count} tokens, per token", justify="right")
+        rate = (getattr(device, "cycles", 0) - cycles) / seconds
         columns.append({k: v / count for k, v in counted.items()}
-                       | {"simulated cycles/s": (getattr(device, "cycles", 0) - cycles) / seconds})
+                       | {f"simulated cycles/s ({os.cpu_count()} cores, one used)": rate})
     for key in columns[0]:
         table.add_row(key.lower(), *[f"{c[key]:,.0f}" for c in columns])
     Console().print(table)

@@ -45,9 +45,11 @@ def simulator_key(params: DesignParams, sources: list[Path]) -> str:
     return digest.hexdigest()[:20]
 
 
-def build_simulator(params: DesignParams, sources: list[Path], library: Path, jobs: int = 2) -> None:
+def build_simulator(params: DesignParams, sources: list[Path], library: Path, jobs: int = 2,
+                    object_cache: bool = True) -> None:
     """Compile ``sources`` (Verilog whose top is ``tellme``, and .vlt hints) into ``library``, which appears complete.
 
+    Without ``object_cache`` every object file is compiled anew.
     Raises :class:`TellmeError` when there is no Verilator or it refuses; its output is kept beside the library.
     """
     library.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +64,10 @@ def build_simulator(params: DesignParams, sources: list[Path], library: Path, jo
         (Path(work) / "design_ports.h").write_text(ports_header(params))
         command = [verilator, *BUILD_ARGS, "-j", str(jobs), "-Mdir", "obj", "-CFLAGS", "-I..",
                    TRACE_HINTS.name, *(path.name for path in sources), SHIM.name]
-        done = subprocess.run(command, cwd=work, env=tool_environment(), text=True, stdin=subprocess.DEVNULL,
+        environment = tool_environment()
+        if not object_cache:
+            environment.pop("OBJCACHE", None)
+        done = subprocess.run(command, cwd=work, env=environment, text=True, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if done.returncode:
             log = library.with_suffix(".log")
