@@ -19,6 +19,8 @@ COMMANDS = {
     "simulator": "compile a generated design with Verilator into libtellme_sim.so",
     "prepare": "make or find the image (and simulator) of a model on a board; prints their paths as one line of JSON",
     "random-model": "write a model of given dimensions with random ternary weights",
+    "check": "tell what a model is and what each board can do with it, or all that isn't supported",
+    "inspect": "describe an image, or find its first difference from another one or from its model",
     "verify": "compare golden with transformers on a text",
 }
 """Each is a module of hls_py.commands, imported when it is asked for: some need packages that take their time."""

@@ -206,7 +206,7 @@ class _Reader(GGUFReader):
     def _texts(self, offs: int, count: int) -> tuple[list[str], int]:
         if count * 8 > len(self.data) - offs:
             raise ValueError(f"it ends at byte {len(self.data)}, within an array of {count} texts")
-        data = memoryview(self.data)
+        data = memoryview(self.data)  # type: ignore[arg-type]
         texts = []
         for _ in range(count):
             start = offs + 8

@@ -175,8 +175,7 @@ class GgufSource:
             return asked
         types = {self.file.tensors[_name(i, part)].type_id for i in range(self.config.layers) for part in MATRICES}
         if types == {I2_S}:
-            scores = {layout: evidence(lambda layer, part, layout=layout: self._i2_s(_name(layer, part), layout),
-                                       self.config) for layout in codes.I2_S_LAYOUTS}
+            scores = {layout: self._evidence(layout) for layout in codes.I2_S_LAYOUTS}
             found = decide(scores)
             if found:
                 return found
@@ -185,6 +184,9 @@ class GgufSource:
             told = "not all matrices are I2_S"
         raise TellmeError(f"{self.path}: I2_S is stored in two ways, by whether the file was made on x86 or on ARM, "
                           f"and its weights don't tell which ({told}); say --i2s-layout x86 or --i2s-layout arm")
+
+    def _evidence(self, layout: str) -> float:
+        return evidence(lambda layer, part: self._i2_s(_name(layer, part), layout), self.config)
 
     def _i2_s(self, name: str, layout: str) -> np.ndarray:
         tensor = self.file.tensors[name]

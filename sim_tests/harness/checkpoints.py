@@ -291,8 +291,8 @@ def pack_uint8(codes: np.ndarray) -> np.ndarray:
     rows = -(-len(codes) // 4)
     fields = np.ones((4 * rows, codes.shape[1]), np.uint8)
     fields[: len(codes)] = (codes + 1).astype(np.uint8)
-    fields = fields.reshape(4, rows, -1)
-    return fields[0] | fields[1] << 2 | fields[2] << 4 | fields[3] << 6
+    a, b, c, d = fields.reshape(4, rows, -1)
+    return a | b << 2 | c << 4 | d << 6
 
 
 def pairs_side_by_side(rows: np.ndarray, head_dim: int) -> np.ndarray:
