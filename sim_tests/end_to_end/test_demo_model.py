@@ -15,6 +15,7 @@ from host.sequences import SequencePool, logits_of
 from host.text import Text
 from rtl.contract.pass_descriptor import RowFlag
 from sim_tests.harness.machines import check_rules, golden_machine, simulated_machine
+from sim_tests.harness.passes import assert_equal
 
 PROMPT = ("It is a truth universally acknowledged, that a single man in possession of a good fortune, must be in want "
           "of a wife. However little known the feelings or views of such a man may be on his first entering")
@@ -50,12 +51,6 @@ def generate(machine: Accelerator, prompt: list[int], count: int) -> tuple[np.nd
         tokens.append(token)
         rows += pool.feed(sequence, [token], every=RowFlag.LOGITS | RowFlag.ARGMAX)
     return logits_of(rows), tokens
-
-
-def assert_equal(got: np.ndarray, expected: np.ndarray) -> None:
-    """Bit for bit, naming the first position that differs."""
-    same = (got.view(np.uint32) == expected.view(np.uint32)).all(axis=1)
-    assert same.all(), f"logits differ first at position {int(np.argmin(same))} of {len(same)}"
 
 
 @pytest.fixture(scope="module")

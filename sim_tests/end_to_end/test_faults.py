@@ -15,10 +15,10 @@ from host.sequences import SequencePool, logits_of
 from rtl.contract import register_map
 from rtl.contract.pass_descriptor import RowFlag
 from rtl.contract.register_map import Control, ErrorCause, Status
-from sim_tests.end_to_end.test_demo_model import assert_equal
-from sim_tests.end_to_end.test_models import machines
 from sim_tests.harness.bench import bench_seed
+from sim_tests.harness.machines import both_machines
 from sim_tests.harness.models import TinyModel
+from sim_tests.harness.passes import assert_equal
 
 MODEL = TinyModel(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, ffn=160)
 WATCHDOG_CYCLES = 3000
@@ -73,7 +73,7 @@ class Stage:
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory) -> Stage:
-    return Stage(*machines(MODEL, tmp_path_factory.mktemp("faults")))
+    return Stage(*both_machines(MODEL, tmp_path_factory.mktemp("faults")))
 
 
 def abort(stage: Stage) -> set[ErrorCause]:

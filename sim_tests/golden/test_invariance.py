@@ -5,7 +5,6 @@ Every case is held, bit for bit, against an uncut run of one row a pass on a des
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,12 +13,12 @@ import pytest
 
 from hls_py.golden.machine import machine as machine_module
 from host.accelerator import Accelerator, Group, Row
-from host.sequences import Sequence, SequencePool, logits_of
+from host.sequences import SequencePool, logits_of
 from rtl.contract.pass_descriptor import RowFlag
-from sim_tests.harness.machines import all_logits, golden_machine, small_design
+from sim_tests.harness.machines import golden_machine, small_design
 from sim_tests.harness.models import TinyModel
+from sim_tests.harness.passes import LENGTHS, Histories, fill_with_nan, run_case, uncut
 
-LENGTHS = (139, 131, 40)
 MODELS = {
     "grouped": TinyModel(),
     "no_sub_norms": TinyModel(hidden=72, heads=3, kv_heads=3, head_dim=18, ffn=100, sub_norms=False, activation="relu2",
@@ -31,10 +30,9 @@ CASES_PER_SETTING = 52
 
 @dataclass
 class Stage:
-    """A model's texts and their logits from the uncut run, and machines by P."""
+    """A model's histories, and machines by P."""
 
-    texts: list[list[int]]
-    expected: list[np.ndarray]
+    histories: Histories
     machines: dict[int, Accelerator] = field(default_factory=dict)
 
 
@@ -44,73 +42,12 @@ def stages(tmp_path_factory) -> dict[str, Stage]:
     for name, model in MODELS.items():
         folder = tmp_path_factory.mktemp(name)
         model.write(folder / "model")
-        rng = np.random.default_rng(5)
-        texts = [rng.integers(0, model.vocabulary, length).tolist() for length in LENGTHS]
-        alone = golden_machine(folder / "model", small_design(rows=1), folder / "image1")
-        stage = Stage(texts, [all_logits(alone, text) for text in texts])
+        stage = Stage(uncut(model, folder))
         for rows in (4, 16):
             design = small_design(rows=rows, row_vectors=4 if rows == 4 else 6)
             stage.machines[rows] = golden_machine(folder / "model", design, folder / f"image{rows}")
         out[name] = stage
     return out
-
-
-def fill_with_nan(machine: Accelerator) -> None:
-    """Every byte of the KV cache becomes 0xFF: scales are NaN, codes −1."""
-    for base in machine.map.kv.bases:
-        machine.device.write_memory(base, np.full(machine.map.kv.beats * machine.params.port_bytes, 0xFF, np.uint8))
-
-
-def run_case(machine: Accelerator, stage: Stage, seed: int) -> None:
-    """Feed one to three of the texts in random passes, with rejected drafts between; compare every row."""
-    rng = random.Random(seed)
-    fill_with_nan(machine)
-    pool = SequencePool(machine)
-    chosen = rng.sample(range(len(stage.texts)), rng.choice((1, 1, 2, 3)))
-    sequences = {n: pool.open() for n in chosen}
-    for n, sequence in sequences.items():
-        # Most cases begin shortly before the tile boundary at 128; what comes before is fed in whole passes.
-        start = rng.choice((0, 100, 115, 123, 126, 127))
-        if start < len(stage.texts[n]):
-            pool.feed(sequence, stage.texts[n][:start])
-    while live := [n for n in chosen if sequences[n].length < len(stage.texts[n])]:
-        budget = rng.choice((1, 2, 3, machine.max_rows, machine.max_rows, machine.max_rows))
-        rng.shuffle(live)
-        groups, expected = [], []
-        for n in live:
-            text, sequence = stage.texts[n], sequences[n]
-            count = min(rng.randint(1, max(1, budget)), len(text) - sequence.length, budget)
-            if not count:
-                continue
-            budget -= count
-            groups.append((n, count))
-            expected.append(stage.expected[n][sequence.length:sequence.length + count])
-        if rng.random() < 0.15:
-            reject_draft(machine, pool, sequences[groups[0][0]], stage, rng)
-        inputs = []
-        for n, count in groups:
-            sequence = sequences[n]
-            pool.reserve(sequence, count)
-            tokens = stage.texts[n][sequence.length:sequence.length + count]
-            inputs.append(Group(sequence.slot, sequence.length, [Row(t, RowFlag.LOGITS) for t in tokens],
-                                sequence.blocks))
-        results = machine.run(inputs).rows
-        got = np.stack([r.logits for r in results if r.logits is not None])
-        np.testing.assert_array_equal(got.view(np.uint32), np.concatenate(expected).view(np.uint32),
-                                      err_msg=f"seed {seed}, groups {groups}")
-        for n, count in groups:
-            sequences[n].length += count
-
-
-def reject_draft(machine: Accelerator, pool: SequencePool, sequence: Sequence, stage: Stage,
-                 rng: random.Random) -> None:
-    """Run wrong tokens behind a sequence and take them back."""
-    count = rng.randint(1, machine.max_rows)
-    length = sequence.length
-    if length + count > machine.max_context:
-        return
-    pool.feed(sequence, [rng.randrange(machine.manifest.vocabulary) for _ in range(count)])
-    pool.rewind(sequence, length)
 
 
 @pytest.mark.parametrize("rows", [4, 16])
@@ -119,7 +56,7 @@ def reject_draft(machine: Accelerator, pool: SequencePool, sequence: Sequence, s
 def test_any_cut_any_company(stages, model: str, rows: int, part: int):
     size = CASES_PER_SETTING // 4
     for seed in range(part * size, (part + 1) * size):
-        run_case(stages[model].machines[rows], stages[model], seed)
+        run_case(stages[model].machines[rows], stages[model].histories, seed)
 
 
 def test_drafts_accepted_in_part(stages):
@@ -128,7 +65,7 @@ def test_drafts_accepted_in_part(stages):
     machine = stage.machines[4]
     fill_with_nan(machine)
     pool = SequencePool(machine)
-    text, expected = stage.texts[0], stage.expected[0]
+    text, expected = stage.histories.texts[0], stage.histories.expected[0]
     for start in (0, 63, 126):
         sequence = pool.open()
         if start:
@@ -149,7 +86,7 @@ def test_branching_drafts(stages):
     stage = stages["grouped"]
     machine = stage.machines[4]
     pool = SequencePool(machine)
-    text = stage.texts[0]
+    text = stage.histories.texts[0]
     first, second = text[127], (text[127] + 5) % machine.manifest.vocabulary
     alone = []
     for token in (first, second):
@@ -186,10 +123,11 @@ def test_tiles_aligned_to_the_pass_would_be_caught(stages, monkeypatch):
     monkeypatch.setattr(machine_module, "attend", pass_aligned)
     with pytest.raises(AssertionError):
         for seed in range(5):
-            run_case(stages["grouped"].machines[4], stages["grouped"], seed)
+            run_case(stages["grouped"].machines[4], stages["grouped"].histories, seed)
 
 
 def test_models_fit(stages, tmp_path: Path):
     """The cases reach what they are meant to: tiles on both sides of 128, several rows, different positions."""
     assert max(LENGTHS) > 128 and stages["grouped"].machines[16].max_rows == 16
-    assert not np.array_equal(stages["grouped"].expected[0][0], stages["grouped"].expected[0][1])
+    first = stages["grouped"].histories.expected[0]
+    assert not np.array_equal(first[0], first[1])

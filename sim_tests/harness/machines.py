@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hls_py.boards import Board
+from hls_py.boards import RATE_UNIT, Board, MemoryModel, PortTiming, load_board
 from hls_py.cache import Cache
 from hls_py.emit.verilator import build_root
 from hls_py.model_import.model import Model
@@ -19,6 +19,7 @@ from host.devices.verilator import VerilatorDevice
 from host.sequences import Sequence, SequencePool, logits_of
 from rtl.contract.design_params import DesignParams
 from rtl.contract.pass_descriptor import RowFlag
+from sim_tests.harness.models import TinyModel
 
 
 def small_design(**changes: object) -> DesignParams:
@@ -28,6 +29,15 @@ def small_design(**changes: object) -> DesignParams:
         max_hidden=320, max_inner=512, max_kv_width=512, max_head_dim=128, max_row_vectors=64, tile_steps=128,
         drain_steps=256, ring_words=256, burst_beats=16, top_k=8)
     return DesignParams(**{**defaults, **changes})  # type: ignore[arg-type]
+
+
+def plain_board(params: DesignParams, memory_bytes: int = 64 << 20) -> Board:
+    """A board for ``params`` whose ports are alike: full width, the latency and refreshes of DDR4."""
+    timing = PortTiming(RATE_UNIT, read_latency_cycles=40, write_latency_cycles=20, refresh_interval_cycles=1950,
+                        refresh_cycles=24, turnaround_cycles=0, outstanding_reads=16, outstanding_writes=16)
+    memory = MemoryModel("ports alike", (timing,) * params.ports, (0,) * params.ports)
+    return Board("plain", "for tests", None, 250_000_000, None, tuple(f"p{n}" for n in range(params.ports)), params,
+                 memory_bytes, "plain", {"plain": memory})
 
 
 def golden_machine(model: Path, params: DesignParams, folder: Path, memory_bytes: int = 16 << 20) -> Accelerator:
@@ -40,6 +50,14 @@ def simulated_machine(model: Path, board: Board, folder: Path, memory_bytes: int
     """``model`` packed for ``board``'s design into ``folder`` and loaded to its RTL under Verilator (compiled once)."""
     pack(Model(model), board.params, folder, progress=False)
     return Accelerator(simulated_device(board, memory_bytes), folder)
+
+
+def both_machines(model: TinyModel, folder: Path) -> tuple[Accelerator, Accelerator]:
+    """(RTL, golden) of the demo design with ``model``."""
+    board = load_board()
+    model.write(folder / "model")
+    return (simulated_machine(folder / "model", board, folder / "rtl"),
+            golden_machine(folder / "model", board.params, folder / "golden", 64 << 20))
 
 
 def simulated_device(board: Board, memory_bytes: int = 64 << 20) -> VerilatorDevice:
@@ -63,5 +81,5 @@ def all_logits(machine: Accelerator, tokens: list[int], rows_per_pass: int | Non
     return logits_of(pool.feed(pool.open(), tokens, every=RowFlag.LOGITS, rows_per_pass=rows_per_pass))
 
 
-__all__ = ["Sequence", "SequencePool", "all_logits", "check_rules", "golden_machine", "simulated_device",
-           "simulated_machine", "small_design"]
+__all__ = ["Sequence", "SequencePool", "all_logits", "both_machines", "check_rules", "golden_machine", "plain_board",
+           "simulated_device", "simulated_machine", "small_design"]
