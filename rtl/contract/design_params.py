@@ -198,7 +198,8 @@ class DesignParams:
         """Depth of the int8 array's operand memory: two query and two weight buffers, or the head's operands."""
         queries = 2 * self.max_turns * (self.padded_head_dim // SEGMENT_BYTES)
         weights = 2 * -(-2 * self.max_row_vectors // self.row_vectors) * (TILE_POSITIONS // SEGMENT_BYTES)
-        head = -(-self.rows // self.row_vectors) * -(-self.max_hidden * self.rows // SEGMENT_BYTES)
+        widest = min(self.max_hidden * self.rows, self.max_vector_elements)  # of the head's operands, of fewer rows
+        head = -(-self.rows // self.row_vectors) * -(-widest // SEGMENT_BYTES)
         return max(queries + weights, min(head, 1 << 12))
 
     @property
