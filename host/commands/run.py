@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    text, sampling = Text(arguments.model), sampling_of(arguments)
+    text, sampling = Text(arguments.model, arguments.cache), sampling_of(arguments)
     prompt, stop_tokens = text.encode(arguments.prompt), text.stop_tokens
     accelerator = open_accelerator(target_of(arguments))
     session = Session(accelerator, sampling, stop_tokens)

@@ -26,7 +26,7 @@ def byte_token(demo: Text, value: int) -> int:
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [b for b in range(256) if b not in printable]
     symbol = chr(value) if value in printable else chr(256 + others.index(value))
-    found = demo._tokenizer.token_to_id(symbol)
+    found = demo._tokenizer.id_of(symbol)
     assert found is not None
     return found
 
