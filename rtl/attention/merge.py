@@ -5,7 +5,6 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rtl.attention import tile_shapes
@@ -17,6 +16,7 @@ from rtl.attention.value_accumulator import sums_read
 from rtl.contract.design_params import DesignParams
 from rtl.contract.number_formats import SEGMENT_BYTES, bits_for, round_up
 from rtl.streams import shapes
+from rtl.weight_buffer.uram_bank import UramBank, style_for
 
 
 class Merge(wiring.Component):
@@ -90,9 +90,8 @@ class Merge(wiring.Component):
         wiring.connect(m, words.words, wiring.flipped(self.words))
         m.d.comb += self.done.eq(words.done)
 
-        memory = Memory(shape=data.ArrayLayout(32, S), depth=params.max_row_vectors * dim_groups, init=[])
-        m.submodules.output_memory = memory
-        read, write = memory.read_port(), memory.write_port()
+        depth = params.max_row_vectors * dim_groups
+        m.submodules.output_memory = memory = UramBank(32 * S, depth, style=style_for(depth))
         tag_layout = self._tag_layout
         m.submodules.merge_output = kernel = self._kernel
 
@@ -110,7 +109,7 @@ class Merge(wiring.Component):
             factor_unit.factors.ready.eq(row_ends),
             self.sums.enable.eq(advance), self.sums.turn.eq(place.turn), self.sums.pair.eq(place.lane),
             self.sums.dim_group.eq(dim_group),
-            read.en.eq(advance), read.addr.eq(place.index * dim_groups + dim_group),
+            memory.read_enable.eq(advance), memory.read_address.eq(place.index * dim_groups + dim_group),
         ]
         with m.If(issue & advance):
             m.d.sync += dim_group.eq(dim_group + 1)
@@ -125,9 +124,9 @@ class Merge(wiring.Component):
         running = Signal(data.ArrayLayout(32, S))
         with m.If(advance):
             m.d.sync += [
-                valid_1.eq(issue), step_1.factors.eq(factor), step_1.address.eq(read.addr),
+                valid_1.eq(issue), step_1.factors.eq(factor), step_1.address.eq(memory.read_address),
                 step_1.leaves.eq(tile.last_tile),
-                valid_2.eq(valid_1), step_2.eq(step_1), running.eq(read.data),
+                valid_2.eq(valid_1), step_2.eq(step_1), running.eq(memory.read_data),
             ]
         tag = Signal(tag_layout)
         in_kernel = Signal(8)
@@ -146,7 +145,8 @@ class Merge(wiring.Component):
             words.i.valid.eq(kernel.o.valid & tag_out.leaves), kernel.o.ready.eq(~tag_out.leaves | words.i.ready),
             words.i.p.o.eq(kernel.o.p.value), words.i.p.inverse.eq(tag_out.inverse),
             words.i.p.started.eq(tag_out.started),
-            write.en.eq(out), write.addr.eq(tag_out.address), write.data.eq(kernel.o.p.value),
+            memory.write_enable.eq(out), memory.write_address.eq(tag_out.address),
+            memory.write_data.eq(kernel.o.p.value),
         ]
         m.d.sync += in_kernel.eq(in_kernel + (valid_2 & kernel.i.ready) - out)
 

@@ -8,6 +8,7 @@ from rtl.attention import kv_shapes, tile_shapes
 from rtl.contract.design_params import DesignParams
 from rtl.contract.number_formats import SEGMENT_BYTES, bits_for
 from rtl.streams import shapes
+from rtl.weight_buffer.uram_bank import UramBank, style_for
 
 
 class QueryBuffer(wiring.Component):
@@ -22,7 +23,7 @@ class QueryBuffer(wiring.Component):
     rows (in)     : R, stable during a pass.
     segments (in) : shapes.head_segment of kind QUERY; of a row: heads rising from 0, of each all segments, rising.
     scales (in)   : shapes.head_scale of kind QUERY, any order. Both always accepted.
-    read_enable, read_word → read_data : one cycle later.
+    read_enable, read_word → read_data : one cycle later; not of a segment that is being written.
     scale_address → scale_data         : bfloat16 of (row, query head), one cycle later.
     """
 
@@ -49,12 +50,13 @@ class QueryBuffer(wiring.Component):
             word.eq(Mux((segment.head == 0) & (segment.segment == 0), segment.row, place.data)),
             update.addr.eq(segment.row), update.data.eq(word + self.rows), update.en.eq(self.segments.valid),
         ]
-        m.submodules.store = store = memory.Memory(
-            shape=8 * SEGMENT_BYTES, depth=kv_shapes.query_words(params), init=[])
-        write, read = store.write_port(), store.read_port()
+        depth = kv_shapes.query_words(params)
+        m.submodules.store = store = UramBank(8 * SEGMENT_BYTES, depth, style=style_for(depth))
         m.d.comb += [
-            write.en.eq(self.segments.valid), write.addr.eq(word), write.data.eq(segment.data),
-            read.en.eq(self.read_enable), read.addr.eq(self.read_word), self.read_data.eq(read.data),
+            store.write_enable.eq(self.segments.valid), store.write_address.eq(word),
+            store.write_data.eq(segment.data),
+            store.read_enable.eq(self.read_enable), store.read_address.eq(self.read_word),
+            self.read_data.eq(store.read_data),
         ]
 
         m.submodules.scale_store = scales = memory.Memory(shape=16, depth=params.rows * params.max_heads, init=[])

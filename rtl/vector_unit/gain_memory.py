@@ -8,6 +8,7 @@ from rtl.contract.design_params import DesignParams
 from rtl.streams import shapes
 from rtl.vector_unit.beat_words import BeatWords
 from rtl.vector_unit.word_memory import READ_LATENCY, WordMemory, float_words
+from rtl.weight_buffer.uram_bank import style_for
 
 FLOAT_BITS = 32
 
@@ -69,7 +70,8 @@ class GainMemory(wiring.Component):
                 m.d.sync += word.eq(word + 1)
         reads = []
         for number in range(2):
-            m.submodules[f"bank_{number}"] = memory = WordMemory(params.gain_words, float_words(lanes))
+            m.submodules[f"bank_{number}"] = memory = WordMemory(params.gain_words, float_words(lanes),
+                                                                        style_for(params.gain_words))
             reads.append(memory.read.data)
             mine = Signal(name=f"quantise_has_{number}")
             m.d.comb += [

@@ -7,10 +7,8 @@ from amaranth.lib.wiring import In, Out
 from rtl.contract.design_params import DesignParams
 from rtl.memory_ports.axi4 import port_word
 from rtl.memory_ports.word_fifo import word_fifo
-from rtl.weight_buffer.uram_bank import UramBank
+from rtl.weight_buffer.uram_bank import UramBank, style_for
 
-URAM_WORDS = 2048
-"""From this depth on a ring is UltraRAM (4096 deep); below, block RAM wastes less."""
 LUTRAM_WORDS = 64
 
 
@@ -46,7 +44,7 @@ class PortRing(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         width = 8 * self.params.port_bytes
-        style = "ultra" if self.depth >= URAM_WORDS else "block" if self.depth > LUTRAM_WORDS else "auto"
+        style = style_for(self.depth) if self.depth > LUTRAM_WORDS else "auto"
         m.submodules.bank = bank = UramBank(width, self.depth, self.read_latency, style)
 
         stored = Signal(range(self.depth + 1))

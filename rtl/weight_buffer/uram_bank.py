@@ -9,6 +9,13 @@ from rtl.contract.number_formats import bits_for
 from rtl.streams.shared_module import EmitPlatform
 
 STYLES = ("ultra", "block", "distributed", "auto")
+URAM_WORDS = 2048
+"""From this depth on a memory is UltraRAM (4096 deep); below, block RAM wastes less."""
+
+
+def style_for(depth: int) -> str:
+    """"ultra" or "block", whichever wastes less."""
+    return "ultra" if depth >= URAM_WORDS else "block"
 
 
 class UramBank(wiring.Component):
