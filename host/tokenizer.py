@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,20 +99,18 @@ class _SentencePiece:
         return tokens + ([t for t in self._behind if t >= 0] if special else [])
 
     def decode(self, tokens: list[int]) -> str:
-        text, run, begun = "", [], False
-        for token in [*tokens, None]:
-            plain = token is not None and token < self._size and token not in self._hidden \
-                and token not in self._text_of
+        text, begun = "", False
+        for plain, group in groupby(tokens, lambda token: token < self._size and token not in self._hidden
+                                    and token not in self._text_of):
+            run = list(group)
             if plain:
-                run.append(token)
-                continue
-            if run:
                 decoded = self._pieces.decode(run)
                 text += decoded[1:] if self._prefix and not begun and decoded.startswith(" ") else decoded
-                begun, run = True, []
-            if token is not None and token in self._text_of and token not in self._hidden:
-                text += self._text_of[token]
                 begun = True
+            else:
+                shown = [self._text_of[token] for token in run if token in self._text_of and token not in self._hidden]
+                text += "".join(shown)
+                begun = begun or bool(shown)
         return text
 
     def id_of(self, token: str) -> int | None:

@@ -47,8 +47,10 @@ class Checkpoint:
         try:
             where = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
             names = sorted(set(where.values()))
-        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-            raise TellmeError(f"{index} can't be read: {error!r}") from None
+        except (KeyError, AttributeError, TypeError):
+            raise TellmeError(f"{index} has no weight_map that says which file each tensor is in") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise TellmeError(f"{index} can't be read: {error}") from None
         for name in names:
             if not isinstance(name, str) or "/" in name or "\0" in name or not (self.folder / name).is_file():
                 raise TellmeError(f"{index} names {name!r}, which is not in {self.folder}")

@@ -65,6 +65,8 @@ class ModelConfig:
                 f"{where}: {self.heads} attention heads are not a multiple of {self.kv_heads} KV heads")
         if self.head_dim % 2:
             raise TellmeError(f"{where}: head_dim {self.head_dim} is odd; rotary embeddings need pairs")
+        if self.norm_epsilon >= 1:
+            raise TellmeError(f"{where}: the norms' epsilon is {self.norm_epsilon}; a small number is needed")
         if self.max_positions > MAX_POSITIONS:
             raise TellmeError(f"{where}: a context of {self.max_positions} positions; at most {MAX_POSITIONS} are "
                               "supported")

@@ -86,6 +86,9 @@ class GgufFile:
                 raise TellmeError(f"{self.path}: the file ends within tensor {name}; download it again")
             self.tensors[name] = tensor
             expected = None if size is None else -(-(offset + size) // reader.alignment) * reader.alignment
+        if expected is not None and self._file_bytes > reader.data_offset + expected:
+            more = self._file_bytes - reader.data_offset - expected
+            raise TellmeError(f"{self.path} has {more} bytes behind its last tensor; download it again")
 
     def raw(self, tensor: GgufTensor, first: int = 0, size: int | None = None) -> np.ndarray:
         """uint8 bytes of a tensor, from byte ``first``."""
