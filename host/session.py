@@ -54,6 +54,8 @@ class Session:
         """
         if max_tokens < 0:
             raise HostError(f"max-tokens is {max_tokens}; it must be 0 or more")
+        if self._pending in self.stop_tokens and prompt[:1] == [self._pending]:
+            prompt = prompt[1:]  # a chat template writes the end of the answer, too
         tokens = ([] if self._pending is None else [self._pending]) + prompt
         if not tokens:
             raise HostError("the prompt is empty; give at least one token of text")
@@ -85,6 +87,11 @@ class Session:
         row = self.pool.feed(self.sequence, tokens, last=self.sampler.flags)[-1]
         self._pending = None
         return row
+
+    def restart(self) -> None:
+        """Forget everything said."""
+        self.pool.close(self.sequence)
+        self.sequence, self._pending = self.pool.open(), None
 
     def close(self) -> None:
         self.pool.close(self.sequence)

@@ -9,6 +9,7 @@ import argparse
 import sys
 
 from host.commands.common import add_sampling, add_target, sampling_of, show_error, show_speed, target_of, write
+from host.conversation import Conversation
 from host.devices.open import open_accelerator
 from host.errors import HostError
 from host.session import Session
@@ -19,6 +20,8 @@ HELP = "several turns on one KV cache"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
+    parser.add_argument("--system", metavar="TEXT", help="what the model is told before the conversation")
+    parser.add_argument("--plain", action="store_true", help="no chat template: the model continues what is said")
     add_sampling(parser)
 
 
@@ -29,10 +32,11 @@ def run(arguments: argparse.Namespace) -> None:
     session = Session(accelerator, sampling, stop_tokens)
     if not arguments.quiet:
         print(f"context of {accelerator.max_context} tokens; an empty line ends the conversation", file=sys.stderr)
+    conversation = Conversation(text, arguments.system, template=not arguments.plain)
     refused = False
     while line := _line():
         try:
-            _turn(session, text, line, arguments.max_tokens)
+            _turn(session, text, conversation, line, arguments.max_tokens)
         except HostError as error:
             show_error(str(error))
             refused = True
@@ -42,15 +46,33 @@ def run(arguments: argparse.Namespace) -> None:
         raise HostError("")  # it has been said
 
 
-def _turn(session: Session, text: Text, line: str, max_tokens: int) -> None:
-    prompt = text.encode(line)
-    streamer = Streamer(text, prompt)
-    tokens = session.generate(prompt, max_tokens)
+def _turn(session: Session, text: Text, conversation: Conversation, line: str, max_tokens: int) -> None:
+    turn = conversation.ask(line)
+    if turn.from_start:
+        session.restart()
+    streamer = Streamer(text, turn.tokens)
+    try:
+        tokens = session.generate(turn.tokens, max_tokens)
+    except HostError:
+        if turn.from_start:
+            conversation.start_over()
+        raise
+    answer, fed = "", False
     try:
         for token in tokens:
-            write(streamer.push(token))
+            fed = True
+            answer += _shown(streamer.push(token))
+        fed = True
     finally:
-        write(streamer.finish() + "\n")
+        answer += _shown(streamer.finish())
+        write("\n")
+        if fed:
+            conversation.answered(line, answer)
+
+
+def _shown(text: str) -> str:
+    write(text)
+    return text
 
 
 def _line() -> str:

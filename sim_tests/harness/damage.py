@@ -162,7 +162,7 @@ def config_sizes(files: Files, rng: random.Random) -> Files:
 
 def config_values(files: Files, rng: random.Random) -> Files:
     config = json.loads(files["config.json"])
-    key, wrong = rng.choice([
+    choices: list[tuple[str, list[Any]]] = [
         ("rms_norm_eps", [*NOT_NUMBERS, 0, -1e-5, 7.0, "x", [], {}]), ("rope_theta", [*NOT_NUMBERS, 0, -1, "x", []]),
         ("hidden_act", ["gelu", 5, [], {"a": 1}]), ("model_type", ["mamba", 5, None, [], {}]),
         ("quantization_config", ["x", 5, {"quant_method": "gptq"}, {"quant_method": "bitnet", "linear_class": "x"},
@@ -171,7 +171,8 @@ def config_values(files: Files, rng: random.Random) -> Files:
                           {"rope_type": "llama3", "factor": "x"}, 5, "linear",
                           {"rope_type": "linear", "factor": float("nan")}]),
         ("architectures", [5, "x", {"a": 1}]), ("max_position_embeddings", [0, -1, 1 << 23, 1 << 40, "x", []]),
-        ("attention_bias", [True, "x"]), ("sliding_window", [128]), ("num_experts", [8]), ("use_qk_norm", [True])])
+        ("attention_bias", [True, "x"]), ("sliding_window", [128]), ("num_experts", [8]), ("use_qk_norm", [True])]
+    key, wrong = rng.choice(choices)
     config[key] = rng.choice(wrong)
     return {**files, "config.json": json.dumps(config).encode()}
 
