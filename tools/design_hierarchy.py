@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 MODULE = re.compile(r"^module (\\?\S+?) ?\(.*?^endmodule$", re.MULTILINE | re.DOTALL)
+HEADER = re.compile(r"^module (\\?\S+?) ?\(", re.MULTILINE)
 INSTANCE = re.compile(r"^  (\\?\S+) +(\\?\S+) +\($", re.MULTILINE)
 PORT = re.compile(r"^  (?:input|output) .*$", re.MULTILINE)
 BLOCK = "block"
@@ -70,6 +71,17 @@ class Hierarchy:
         parts = [self.modules[name].text for name in kept]
         parts += [self.modules[name].stub() for name in boxes if name not in kept]
         return _plain("\n\n".join(parts) + "\n", module)
+
+
+def renamed(text: str, name: str) -> str:
+    """``text`` of a block as module ``name``; the names of the modules within begin with it, too."""
+    modules = set(HEADER.findall(text))
+
+    def new(module: str) -> str:
+        return name if module == BLOCK else f"\\{name}.{module.lstrip(chr(92)).removeprefix(f'{BLOCK}.')} "
+
+    text = HEADER.sub(lambda found: f"module {new(found[1])}(", text)
+    return INSTANCE.sub(lambda found: f"  {new(found[1])} {found[2]} (" if found[1] in modules else found[0], text)
 
 
 def _plain(text: str, module: str) -> str:

@@ -14,9 +14,11 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,15 +30,17 @@ from rich.table import Table
 from hls_py.emit.verilator import build_root
 from hls_py.output_folder import write_atomically
 from tools import known_blocks, netlist
-from tools.design_hierarchy import BLOCK
+from tools.design_hierarchy import BLOCK, renamed
 
-# An array-shaped port makes names like `x[1]`, on which abc9 fails.
-SCRIPT = f"""\
-read_verilog {BLOCK}.v
+# Starting up and reading the cell library costs as much as a small block, so that several share a run, as modules that
+# are flattened within but not into the top. An array-shaped port makes names like `x[1]`, on which abc9 fails.
+SCRIPT = """\
+read_verilog {sources}
 rename -hide w:*[*]*
-synth_xilinx -family xcup -noiopad -noclkbuf -flatten -top {BLOCK}
-write_json {BLOCK}.json
+synth_xilinx -family xcup -noiopad -noclkbuf -flatten -top {top}
+write_json netlist.json
 """
+BATCH, BATCH_CHARACTERS = "batch", 400_000
 COUNTED = ("lut", "lut_memory", "ff", "dsp", "bram36", "uram")
 TITLES = {"lut": "LUT", "lut_memory": "of it memory", "ff": "FF", "dsp": "DSP", "bram36": "BRAM36", "uram": "URAM"}
 
@@ -59,40 +63,75 @@ def yosys_version() -> str:
     return " ".join(done.stdout.split()[:2])
 
 
-def synthesise(name: str, verilog: str) -> netlist.Usage:
-    """What one instance takes; from the cache if the same text was synthesised before."""
+def cache_file(name: str, verilog: str) -> Path:
     counting = Path(netlist.__file__).read_text()
     key = hashlib.sha256("\0".join([verilog, SCRIPT, yosys_version(), counting]).encode()).hexdigest()[:20]
-    cached = build_root() / "synth" / f"{name}-{key}.json"
-    if cached.exists():
-        found = json.loads(cached.read_text())
-        return netlist.Usage(**{**found, "path": tuple(found["path"])})
+    return build_root() / "synth" / f"{name}-{key}.json"
+
+
+def from_cache(name: str, verilog: str) -> netlist.Usage | None:
+    path = cache_file(name, verilog)
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text())
+    return netlist.Usage(**{**found, "path": tuple(found["path"])})
+
+
+def batches(blocks: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    """(name, Verilog) of blocks in runs of about BATCH_CHARACTERS."""
+    batch: list[tuple[str, str]] = []
+    for block in blocks:
+        if batch and sum(len(text) for _, text in (*batch, block)) > BATCH_CHARACTERS:
+            yield batch
+            batch = []
+        batch.append(block)
+    if batch:
+        yield batch
+
+
+def synthesise(blocks: list[tuple[str, str]]) -> None:
+    """Put what one instance of each (name, Verilog) takes into the cache."""
     folder = build_root() / "synth" / f"work-{os.getpid()}"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{BLOCK}.v").write_text(verilog)
-    (folder / "script.ys").write_text(SCRIPT)
-    (folder / f"{BLOCK}.json").unlink(missing_ok=True)
-    start = time.monotonic()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    modules = [f"{BLOCK}_{n}" for n in range(len(blocks))]
+    for module, (_, verilog) in zip(modules, blocks, strict=True):
+        text = renamed(verilog, module).replace(f"module {module}(", f"(* keep_hierarchy *)\nmodule {module}(")
+        (folder / f"{module}.v").write_text(text)
+    instances = "\n".join(f"  (* keep *) {module} {module}_ ();" for module in modules)
+    (folder / f"{BATCH}.v").write_text(f"module {BATCH}();\n{instances}\nendmodule\n")
+    sources = " ".join(f"{module}.v" for module in (*modules, BATCH))
+    (folder / "script.ys").write_text(SCRIPT.format(sources=sources, top=BATCH))
     done = subprocess.run([yosys(), "-q", "-l", "yosys.log", "script.ys"], cwd=folder, text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     # Under wasm a crash isn't always seen in the exit status.
-    if done.returncode or not (folder / f"{BLOCK}.json").exists():
-        sys.exit(f"yosys failed on {name} (exit {done.returncode}), see {folder}:\n{done.stdout[-3000:]}")
-    try:
-        used = netlist.usage(json.loads((folder / f"{BLOCK}.json").read_text()), BLOCK)
-    except ValueError as error:
-        sys.exit(f"{name}: {error}; see {folder}")
-    write_atomically(cached, json.dumps(asdict(used), indent=1) + "\n")
-    print(f"{name}: {used.lut} LUT, {used.levels} levels ({time.monotonic() - start:.0f} s)", file=sys.stderr,
-          flush=True)
-    for file in folder.iterdir():
-        file.unlink()
-    folder.rmdir()
-    return used
+    if done.returncode or not (folder / "netlist.json").exists():
+        sys.exit(f"yosys failed on {', '.join(name for name, _ in blocks)} (exit {done.returncode}), see {folder}:\n"
+                 f"{done.stdout[-3000:]}")
+    found = json.loads((folder / "netlist.json").read_text())
+    for module, (name, verilog) in zip(modules, blocks, strict=True):
+        try:
+            used = netlist.usage(found, module)
+        except ValueError as error:
+            sys.exit(f"{name}: {error}; see {folder}")
+        write_atomically(cache_file(name, verilog), json.dumps(asdict(used), indent=1) + "\n")
+    shutil.rmtree(folder)
+
+
+def synthesise_missing(catalogue: known_blocks.Catalogue, names: list[str]) -> None:
+    missing = [(name, text) for name in names for text in catalogue.verilog(name) if from_cache(name, text) is None]
+    runs = list(batches(missing))
+    for n, batch in enumerate(runs):
+        start = time.monotonic()
+        print(f"[{n + 1}/{len(runs)}] {', '.join(name for name, _ in batch)} …", file=sys.stderr, flush=True)
+        synthesise(batch)
+        print(f"[{n + 1}/{len(runs)}] {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
 
 
 def row(catalogue: known_blocks.Catalogue, name: str) -> Row:
-    kinds = [(synthesise(name, text), count) for text, count in catalogue.verilog(name).items()]
+    """What the cache knows of a block."""
+    kinds = [(used, count) for text, count in catalogue.verilog(name).items()
+             if (used := from_cache(name, text)) is not None]
     longest = max((used for used, _ in kinds), key=lambda used: used.levels)
     totals = {f: sum(count * getattr(used, f) for used, count in kinds) for f in COUNTED}
     return Row(name, sum(count for _, count in kinds),
@@ -151,11 +190,8 @@ def main() -> None:
     chosen = options.parse_args()
     names = known_blocks.chosen(chosen.block)
     catalogue = known_blocks.load()
-    rows = []
-    for n, name in enumerate(names):
-        if len(names) > 1:
-            print(f"[{n + 1}/{len(names)}] {name}", file=sys.stderr, flush=True)
-        rows.append(row(catalogue, name))
+    synthesise_missing(catalogue, names)
+    rows = [row(catalogue, name) for name in names]
     whole = not chosen.block
     show(*table(catalogue, rows, whole))
     if whole:
