@@ -12,6 +12,7 @@ MEANINGS = {
     ErrorCause.RECORD_FRAMING: "weights and program don't belong together; pack the model again",
     ErrorCause.BAD_COMMAND: "the program in memory is damaged; load the image again",
     ErrorCause.WRONG_DESIGN: "the program is for another design; pack the model for this one",
+    ErrorCause.READ_OVERFLOW: "a fault of the design; please report it",
 }
 
 
@@ -27,5 +28,8 @@ class PassError(HostError):
         self.cause = ErrorCause(cause).name if known else f"cause {cause}"
         self.info = info
         meaning = MEANINGS.get(ErrorCause(cause)) if known else None
+        if cause == ErrorCause.WATCHDOG and info >> 16:
+            ports = [str(port) for port in range(16) if info >> 16 + port & 1]
+            meaning = f"memory port {' and '.join(ports)} doesn't answer"
         more = f": {meaning}" if meaning else ""
         super().__init__(f"the accelerator stopped with {self.cause} (info {info:#x}){more}")

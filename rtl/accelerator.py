@@ -58,7 +58,7 @@ class Accelerator(wiring.Component):
         m = Module()
         p = self.params
         self.add = DomainRenamer(UNIT_DOMAIN)
-        control = Control(p, errors=2 + 2 * p.ports)
+        control = Control(p, errors=2 + 3 * p.ports)
         m.submodules.control = control
         add_unit_domain(m, control.unit_reset)
         m.d.comb += self.interrupt.eq(control.interrupt)
@@ -165,7 +165,7 @@ class Accelerator(wiring.Component):
         m.d.comb += [kv.base.eq(control.kv_base), kv_writer.base.eq(control.kv_base),
                      table.base.eq(control.table_base), attention.kv_write_idle.eq(kv_writer.idle)]
 
-        moved, settled, quiet, read_errors, write_errors = [], [], [], [], []
+        moved, settled, quiet = [], [], []
         for port in range(p.ports):
             # Priority: KV, tables, linear memory (port 0), and the weights' prefetch last.
             readers = [(kv.port_request[port], kv.port_data[port]), (table.port_request[port], table.port_data[port])]
@@ -186,18 +186,19 @@ class Accelerator(wiring.Component):
             axi4.connect_flat(m, self, memory_prefix(port), write.bus)
             m.d.comb += [read.stop.eq(control.stop), write.stop.eq(control.stop),
                          kv_writer.port_idle[port].eq(write.idle[0])]
-            moved += [read.bus.rvalid & read.bus.rready, write.bus.wvalid & write.bus.wready, write.bus.bvalid]
+            written = (write.bus.wvalid & write.bus.wready) | write.bus.bvalid
+            moved += [read.bus.rvalid, written]
             settled += [read.outstanding == 0, write.outstanding == 0]
             quiet.append(write.idle.all())
-            read_errors.append(read.error)
-            write_errors.append(write.error)
+            m.d.comb += [control.owes[2 * port].eq((read.outstanding != 0) & ~read.bus.rvalid),
+                         control.owes[2 * port + 1].eq((write.outstanding != 0) & ~written)]
+            for n, (error, cause) in enumerate(((read.error, ErrorCause.READ_ERROR),
+                                                (write.error, ErrorCause.WRITE_ERROR),
+                                                (read.overflow, ErrorCause.READ_OVERFLOW))):
+                where = control.errors[2 + n * p.ports + port]
+                m.d.comb += [where.valid.eq(error), where.cause.eq(cause.value), where.info.eq(port)]
         m.d.comb += [control.settled.eq(Cat(*settled).all()),
                      control.memory_quiet.eq(Cat(*quiet).all() & kv_writer.idle)]
-        for port in range(p.ports):
-            for error, cause, where in ((read_errors[port], ErrorCause.READ_ERROR, 2 + port),
-                                        (write_errors[port], ErrorCause.WRITE_ERROR, 2 + p.ports + port)):
-                m.d.comb += [control.errors[where].valid.eq(error), control.errors[where].cause.eq(cause.value),
-                             control.errors[where].info.eq(port)]
         self.event_beats = {
             Counter.KV_READ_BEATS: kv.data.valid & kv.data.ready,
             Counter.TABLE_READ_BEATS: table.data.valid & table.data.ready,

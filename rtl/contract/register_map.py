@@ -50,7 +50,8 @@ class ErrorCause(IntEnum):
     NONE = 0
     ABORTED = 1
     WATCHDOG = 2
-    """No progress for WATCHDOG_LIMIT cycles; ERROR_INFO: bit mask of busy units (Unit numbers), bit 15 sequencer."""
+    """No progress for WATCHDOG_LIMIT cycles, in all or by a memory port that owes an answer; ERROR_INFO: bit mask of busy
+    units (Unit numbers), bit 15 sequencer, bit 16 + p silent port p."""
     READ_ERROR = 3
     """AXI read answered SLVERR or DECERR; ERROR_INFO: port."""
     WRITE_ERROR = 4
@@ -73,6 +74,8 @@ class ErrorCause(IntEnum):
     """ERROR_INFO: register address."""
     QUEUE_OVERFLOW = 13
     """A pass was pushed while the queue was full."""
+    READ_OVERFLOW = 14
+    """A word from memory found no room that was reserved for it: a fault of the design; ERROR_INFO: port."""
 
 
 class Counter(IntEnum):

@@ -37,7 +37,7 @@ class Control(wiring.Component):
     loader_request/loader_data, program_request/program_data : two LinearReaders of port 0.
     extents : to the weight stream.  pass_state, kv_base, table_base : to the units.
     slot_write, slot, slot_token : argmax of a slot, from the head.
-    errors  : from the units (ERROR).  events : counter strobes.  progress : any movement.
+    errors  : from the units (ERROR).  events : counter strobes.  progress, owes : for the watchdog (Supervisor's).
     stop, settled, unit_reset : memory is told to stop, says that nothing is owed; then the units are reset.
     memory_quiet : every write is acknowledged.  waits, sequencer_waits : for simulators:
                    units whose next command waits for a semaphore; the sequencer waits for a queue.
@@ -60,6 +60,7 @@ class Control(wiring.Component):
             "pass_state": Out(shapes.pass_state(params)), "kv_base": Out(bases), "table_base": Out(bases),
             "slot_write": In(1), "slot": In(16), "slot_token": In(32),
             "errors": In(data.ArrayLayout(ERROR, errors)), "events": In(len(Counter)), "progress": In(1),
+            "owes": In(data.ArrayLayout(1, 2 * params.ports)),
             "stop": Out(1), "settled": In(1), "unit_reset": Out(1), "memory_quiet": In(1), "running": Out(1),
             "waits": Out(len(Unit)), "sequencer_waits": Out(1),
         })
@@ -123,7 +124,7 @@ class Control(wiring.Component):
                          supervisor.errors[len(own) + n].valid.eq(self.errors[n].valid & running)]
         started = Cat(*[q.started for q in queues]).any()
         m.d.comb += [
-            supervisor.progress.eq(self.progress | started | self.done.any()),
+            supervisor.progress.eq(self.progress | started | self.done.any()), supervisor.owes.eq(self.owes),
             supervisor.watch_info.eq(Cat(self.unit_busy, *[0] * (15 - len(Unit)), sequencer.busy)),
             supervisor.settled.eq(self.settled), self.stop.eq(supervisor.stop),
             self.unit_reset.eq(supervisor.unit_reset),

@@ -1,12 +1,13 @@
 """Starts passes, watches them, and brings the machine to a defined state when one stops."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from rtl.contract.design_params import DesignParams
 from rtl.contract.register_map import PASS_QUEUE_DEPTH, ErrorCause
+from rtl.control.watchdog import Watchdog
 
 ERROR = data.StructLayout({"valid": 1, "cause": 8, "info": 32})
 RESET_CYCLES = 4
@@ -25,8 +26,9 @@ class Supervisor(wiring.Component):
     push, push_address : queue a pass; full: QUEUE_OVERFLOW.
     start, address     : to the pass loader.  loaded, stale, pass_done : from loader and sequencer.
     errors             : array of ERROR from the units, any may pulse while a pass runs.
-    progress           : something moved in this cycle; the watchdog counts cycles without.
-    watch_info         : what ERROR_INFO says when the watchdog bites.
+    progress, owes     : for the Watchdog: something moved in this cycle; port p's reads (2p) or writes (2p + 1) owe an
+                         answer and moved nothing.
+    watch_info         : low half of what ERROR_INFO says when the watchdog bites; silent ports are the other half.
     stop, settled, unit_reset : see above.
     busy               : a pass runs or is being stopped.  pending : a pass is queued.
     error, queue_full, draining, cause, info, done_count : for STATUS and its neighbours.
@@ -38,7 +40,8 @@ class Supervisor(wiring.Component):
             "push": In(1), "push_address": In(params.address_bits),
             "abort": In(1), "acknowledge": In(1), "watchdog_limit": In(32),
             "start": Out(1), "address": Out(params.address_bits), "stale": In(1), "pass_done": In(1),
-            "errors": In(data.ArrayLayout(ERROR, errors)), "progress": In(1), "watch_info": In(32),
+            "errors": In(data.ArrayLayout(ERROR, errors)), "progress": In(1),
+            "owes": In(data.ArrayLayout(1, 2 * params.ports)), "watch_info": In(16),
             "stop": Out(1), "settled": In(1), "unit_reset": Out(1),
             "busy": Out(1), "pending": Out(1), "error": Out(1), "queue_full": Out(1), "draining": Out(1),
             "cause": Out(8), "info": Out(32), "done_count": Out(32), "event_done": Out(1), "event_error": Out(1),
@@ -52,11 +55,11 @@ class Supervisor(wiring.Component):
         m.d.comb += [queue.w_data.eq(self.push_address), queue.w_en.eq(self.push & queue.w_rdy & ~flush),
                      self.queue_full.eq(~queue.w_rdy), self.pending.eq(self.push | (queue.level != 0))]
 
-        idle_cycles = Signal(32)
         running = Signal()
-        bites = Signal()
-        m.d.sync += idle_cycles.eq(Mux(running & ~self.progress, idle_cycles + 1, 0))
-        m.d.comb += bites.eq(running & (self.watchdog_limit != 0) & (idle_cycles >= self.watchdog_limit))
+        m.submodules.watchdog = watchdog = Watchdog(2 * self.params.ports)
+        silent = Cat(*[watchdog.silent[2 * port] | watchdog.silent[2 * port + 1] for port in range(self.params.ports)])
+        m.d.comb += [watchdog.running.eq(running), watchdog.progress.eq(self.progress), watchdog.owes.eq(self.owes),
+                     watchdog.limit.eq(self.watchdog_limit)]
 
         # The first cause stays until it is acknowledged.
         caught = Signal(ERROR)
@@ -67,9 +70,9 @@ class Supervisor(wiring.Component):
                 m.d.comb += caught.eq(self.errors[source])
         with m.Elif(self.push & ~queue.w_rdy):
             m.d.comb += [caught.valid.eq(1), caught.cause.eq(ErrorCause.QUEUE_OVERFLOW.value)]
-        with m.Elif(bites):
+        with m.Elif(watchdog.bites):
             m.d.comb += [caught.valid.eq(1), caught.cause.eq(ErrorCause.WATCHDOG.value),
-                         caught.info.eq(self.watch_info)]
+                         caught.info.eq(Cat(self.watch_info, silent))]
         m.d.comb += self.event_error.eq(caught.valid & ~self.error)
         with m.If(caught.valid & ~self.error):
             m.d.sync += [self.error.eq(1), self.cause.eq(caught.cause), self.info.eq(caught.info)]
