@@ -49,7 +49,7 @@ class TopK(wiring.Component):
         m = Module()
         # Rank: larger is better; 0 is below every logit, so an empty entry loses against all.
         rank_bits = 64
-        heap_bits = bits_for(self.capacity)
+        heap_bits = bits_for(self.capacity - 1)  # entries are 1 … k, and the last one may lie at 0
         depth = self.rows << heap_bits
         m.submodules.heap = heap = memory.Memory(shape=rank_bits, depth=depth, init=[])
         write, read = heap.write_port(), heap.read_port(domain="sync")
