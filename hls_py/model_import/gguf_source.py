@@ -179,7 +179,7 @@ class GgufSource:
             found = decide(scores)
             if found:
                 return found
-            told = ", ".join(f"{name} {score:.0f}" for name, score in scores.items())
+            told = ", ".join(f"{name} {score:+.1f} σ" for name, score in scores.items())
         else:
             told = "not all matrices are I2_S"
         raise TellmeError(f"{self.path}: I2_S is stored in two ways, by whether the file was made on x86 or on ARM, "
@@ -198,7 +198,7 @@ class GgufSource:
     def _formats(self) -> dict[str, str]:
         tensors = self.file.tensors
         stored = {tensors[_name(i, part)].type_id for i in range(self.config.layers) for part in MATRICES}
-        names = [TERNARY.get(t, GgufTensor("", (), t, 0, 0).type_name + " that are ternary") for t in sorted(stored)]
+        names = [TERNARY.get(t, GgufTensor("", (), t, 0, 0).type_name + ", ternary") for t in sorted(stored)]
         layout = f" ({self.i2s_layout} layout)" if self.i2s_layout else ""
         return {"matrices": ", ".join(names) + layout, "embedding": tensors[EMBEDDING].type_name,
                 "head": "tied" if self.config.tied_head else tensors[HEAD].type_name}

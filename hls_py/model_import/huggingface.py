@@ -71,7 +71,7 @@ class HuggingFaceSource:
         stored = sorted({self.checkpoint.type_name(self._name(i, part))
                          for i in range(self.config.layers) for part in MATRICES})
         packed = {"U8": "packed 2-bit" if self.config.linear_class else "packed"}
-        masters = " masters" if self.config.masters else " that are ternary"
+        masters = " masters" if self.config.masters else ", ternary"
         return {"matrices": ", ".join(packed.get(t, t + masters) for t in stored),
                 "embedding": self.checkpoint.type_name(EMBEDDING),
                 "head": "tied" if self.config.tied_head else self.checkpoint.type_name(HEAD)}

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import itertools
+import json
+import struct
+import subprocess
+import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
 import gguf
+import ml_dtypes
 import numpy as np
 import pytest
 
 from hls_py.errors import TellmeError
+from hls_py.model_import.config import parse_config
+from hls_py.model_import.i2s_layout import decide, evidence
 from hls_py.model_import.model import Layer, Model
+from hls_py.model_import.parts import matrix_shape
 from hls_py.model_import.rope import Llama3Scaling, Rope
 from hls_py.packing.image import pack
 from sim_tests.harness.checkpoints import (
     FAMILIES,
+    HF,
     MATRICES,
     Family,
     Synthetic,
@@ -168,6 +178,18 @@ def test_the_demo_models_weights_tell_their_layout(tmp_path):
         assert f"({layout} layout)" in Model(path).source.formats["matrices"]
 
 
+def test_random_weights_tell_nothing():
+    """The check's false alarms: none in forty models of eight layers without structure."""
+    c = parse_config(Synthetic(replace(BITNET.reduced(layers=8))).config())
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        drawn = {(i, part): rng.integers(-1, 2, matrix_shape(c, part), np.int8) for i in range(8) for part in MATRICES}
+        other = {key: rng.permuted(codes, axis=1) for key, codes in drawn.items() if key[0] == 0}
+        scores = {"x86": evidence(lambda i, part: drawn[i, part], c),  # noqa: B023
+                  "arm": evidence(lambda i, part: other.get((i, part), drawn[i, part]), c)}  # noqa: B023
+        assert decide(scores) is None and abs(scores["x86"]) < 6, scores
+
+
 def test_gguf_files_of_the_packages_own_writer(tmp_path):
     """Our bytes are what `gguf` would have written, and it reads what we write."""
     content = Synthetic(replace(BITNET, layers=1))
@@ -207,5 +229,76 @@ def test_rotary_frequencies(tmp_path):
     assert Model(folder).config.rope == scaled and Model(path).config.rope == divided
     newer = content.config()
     newer["rope_parameters"] = {**newer.pop("rope_scaling"), "rope_theta": newer.pop("rope_theta")}
-    from hls_py.model_import.config import parse_config
     assert parse_config(newer).rope == scaled
+
+
+# ---- memory ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["folder", "gguf"])
+def test_packing_streams(tmp_path, form):
+    """The peak is a layer's and some thousand rows': here the embedding alone would be 31 MB as float32."""
+    content = Synthetic(replace(BITNET, vocabulary=30_000, layers=3, tied=True))
+    model = (content.write_huggingface(tmp_path / "m") if form == "folder"
+             else content.write_gguf(tmp_path / "m.gguf", "bitnet-b1.58", "TQ2_0", "Q8_0"))
+    opened = Model(model)
+    tracemalloc.start()
+    pack(opened, DESIGN, tmp_path / "image", progress=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6, peak
+
+
+MEASURED = """
+import resource, sys, time
+from pathlib import Path
+from hls_py.boards import load_board
+from hls_py.design_folder import write_image
+start = time.monotonic()
+write_image(load_board("kv260").params, Path(sys.argv[1]), Path(sys.argv[2]), False)
+print(time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.full
+def test_bitnet_2b_at_full_size(tmp_path):
+    """2.1 G ternary weights and an embedding of 128,256 × 2,560: packed in under 5 minutes and 4 GiB."""
+    write_full_size(FAMILIES["bitnet-2b"], tmp_path / "model")
+    done = subprocess.run([sys.executable, "-c", MEASURED, tmp_path / "model", tmp_path / "image"], capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr
+    seconds, peak_kib = map(float, done.stdout.split())
+    print(f"{seconds:.0f} s, {peak_kib / 2**20:.2f} GiB")
+    assert seconds < 300 and peak_kib < 4 * 2**20
+
+
+def write_full_size(family: Family, folder: Path) -> None:
+    """A packed folder with quickly drawn weights, a tensor at a time."""
+    content, rng = Synthetic(family), np.random.default_rng(1)
+    ternary = np.array([a | b << 2 | c << 4 | d << 6 for a, b, c, d in itertools.product(range(3), repeat=4)], np.uint8)
+    tensors: list[tuple[str, str, tuple[int, ...]]] = [
+        ("model.embed_tokens.weight", "BF16", (family.vocabulary, family.hidden)), ("model.norm.weight", "BF16",
+                                                                                    (family.hidden,))]
+    for layer in range(family.layers):
+        for part in (*content.gains, *MATRICES):
+            name, shape = f"model.layers.{layer}.{HF[part]}.weight", content.shape(part)
+            if part in MATRICES:
+                tensors += [(name, "U8", (shape[0] // 4, shape[1])), (f"{name}_scale", "BF16", (1,))]
+            else:
+                tensors.append((name, "BF16", shape[:1]))
+    header: dict[str, object] = {}
+    offset = 0
+    for name, kind, dims in tensors:
+        size = int(np.prod(dims)) * (1 if kind == "U8" else 2)
+        header[name] = {"dtype": kind, "shape": dims, "data_offsets": [offset, offset + size]}
+        offset += size
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(content.config()))
+    raw = json.dumps(header).encode()
+    with open(folder / "model.safetensors", "wb") as file:
+        file.write(struct.pack("<Q", len(raw)) + raw)
+        for _, kind, dims in tensors:
+            for first in range(0, dims[0], 8192):
+                shape = (min(8192, dims[0] - first), *dims[1:])
+                file.write(ternary[rng.integers(0, 81, shape, np.uint8)].tobytes() if kind == "U8" else
+                           np.abs(rng.standard_normal(shape, np.float32)).astype(ml_dtypes.bfloat16).tobytes())
