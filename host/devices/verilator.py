@@ -107,8 +107,13 @@ class VerilatorDevice:
             raise HostError(f"address {address:#x} + {count} lies outside the memory of {self.memory_bytes} bytes")
 
     def wait(self) -> None:
-        """Run until the interrupt, or for a slice of cycles where it stays low."""
+        """Run until the interrupt, or for a slice of cycles where it stays low.
+
+        Raises :class:`HostError` when the design has broken an AXI rule by then.
+        """
         self._c.tellme_sim_run(self._sim, SLICE_CYCLES, 1)
+        if self.violation:
+            raise HostError(f"the design broke an AXI rule, please report it: {self.violation}")
         if not self._c.tellme_sim_interrupt(self._sim):
             return
         status = Status(self.read_register(register_map.address("STATUS")))

@@ -19,7 +19,7 @@ from rtl.memory_ports.write_port import WritePort
 from rtl.streams.shared_module import EmittedDesign, SharedModule, emit_design
 
 DEFECTS = ("none", "ar_drops", "ar_wraps", "ar_id", "ar_narrow", "ar_unaligned", "ar_long", "ar_crosses_page",
-           "aw_moves", "w_changes", "w_last_missing", "w_drops")
+           "r_waits", "aw_moves", "w_changes", "w_last_missing", "w_drops")
 """What the design can be told to do wrong on port 0: the number goes to WATCHDOG_LIMIT."""
 
 
@@ -102,6 +102,7 @@ class CopyMachine(wiring.Component):
             "ar_unaligned": [pin("araddr").eq(reads.araddr | 1)],
             "ar_long": [pin("arlen").eq(reads.arlen + self.params.burst_beats)],
             "ar_crosses_page": [pin("araddr").eq(reads.araddr + self.params.port_bytes)],
+            "r_waits": [pin("rready").eq(flip)],
             "aw_moves": [pin("awaddr").eq(writes.awaddr + (flip << 12))],
             "w_changes": [pin("wdata").eq(writes.wdata ^ flip)],
             "w_last_missing": [pin("wlast").eq(0)],

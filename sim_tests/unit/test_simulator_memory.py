@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from hls_py.boards import load_board
+from host.memory_map import MemoryMap
 from rtl.contract import register_map
 from rtl.contract.design_params import DesignParams
+from rtl.contract.image_manifest import ImageManifest, Span
 from sim_tests.harness.simulator_library import SimulatorLibrary
 from sim_tests.unit.copy_machine import DEFECTS, copy_machine_library
 
@@ -149,6 +152,54 @@ def test_refresh_takes_its_share(copier):
     assert copier.copy(3000) == pytest.approx(3000 / 0.75, rel=0.02)
 
 
+@pytest.mark.parametrize("name", ["ideal", "placed", "unplaced"])
+def test_the_kv260s_memories(name):
+    """Each port's rate by itself (the others ideal), all ports in step at the slowest's rate, and the latencies."""
+    board = load_board("kv260")
+    settings = [vars(port) for port in board.memories[name].ports]
+    ideal = vars(board.memories["ideal"].ports[0])
+    measured = {"ideal": [4.0e9] * 4, "placed": [3.95e9, 3.77e9, 3.76e9, 3.91e9],
+                "unplaced": [3.83e9, 3.02e9, 3.01e9, 3.79e9]}[name]
+    copier = Copier(DESIGNS["four ports of 4"])  # settings are in beats and cycles, whatever a beat's width
+
+    def give(port: int, values: dict) -> None:
+        for key, value in values.items():
+            copier.sim.set(key, value, port)
+
+    beats = 3000
+    for slow in (0, 1, 2, 3, None):
+        for port in range(4):
+            give(port, settings[port] if slow in (port, None) else ideal)
+        rate = min(measured) if slow is None else measured[slow]
+        cycles = copier.copy(beats)
+        if name == "ideal":  # a port that never waits moves both directions' beats in one cycle
+            assert cycles < 1.1 * beats
+        else:
+            assert cycles == pytest.approx(2 * beats * 4.0e9 / rate, rel=0.01, abs=150)
+    for port in range(4):
+        give(port, ideal)
+    quick = copier.copy(1)
+    for port in range(4):
+        give(port, settings[port])
+    latency = sum(settings[0][key] - ideal[key] for key in ("read_latency_cycles", "write_latency_cycles"))
+    assert latency == (0 if name == "ideal" else 59 + 29)
+    refresh = settings[0]["refresh_cycles"]
+    assert quick + latency <= copier.copy(1) <= quick + latency + refresh + 4
+    copier.sim.close()
+
+
+@pytest.mark.parametrize("name", ["ideal", "placed", "unplaced"])
+def test_ports_streams_start_where_the_memory_says(name):
+    """Every port's part of weights, tables and KV cache starts at its offset modulo 64 KiB."""
+    board = load_board("kv260")
+    offsets = board.memories[name].start_offsets_bytes
+    span = Span(0, 1)
+    manifest = ImageManifest(1, "", "", span, span, span, span, 16, 1000, 300, 2, 4, 96, 3001, 8)
+    memory = MemoryMap(board.params, manifest, 12345, 1 << 26, offsets, 70_001, 333, 9999)
+    for region in (memory.stream, memory.tables, memory.kv):
+        assert tuple(base % (1 << 16) for base in region.bases) == offsets
+
+
 def test_turnaround_costs_at_every_change(copier):
     copier.sim.set("outstanding_reads", 1)
     copier.copy(160)
@@ -266,6 +317,7 @@ def test_a_corrupted_byte_is_corrupt_for_its_port_only(copier):
     ("ar_unaligned", "doesn't start at a multiple of the port's width"),
     ("ar_long", "is longer than the design's burst_beats"),
     ("ar_crosses_page", "crosses a 4096-byte boundary"),
+    ("r_waits", "asked for without room"),
     ("aw_moves", "AW changed before it was taken"),
     ("w_changes", "W changed before it was taken"),
     ("w_last_missing", "the last beat of a write burst has no WLAST"),

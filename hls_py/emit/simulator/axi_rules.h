@@ -1,4 +1,5 @@
-// AXI rules that a master on one port must keep (IHI 0022, sections A3 and A5); counts breaks and keeps the first in words.
+// AXI rules that a master on one port must keep (IHI 0022, sections A3 and A5) and that it never asks
+// for words that it has no room for; counts breaks and keeps the first in words.
 #pragma once
 #include <cinttypes>
 #include <cstdint>
@@ -27,6 +28,7 @@ class AxiRules {
         hold(ar_, "AR", *pins_.arvalid, *pins_.arready, [&] { return address_of(pins_.ar); });
         hold(aw_, "AW", *pins_.awvalid, *pins_.awready, [&] { return address_of(pins_.aw); });
         if (*pins_.arvalid && *pins_.arready) burst("read", pins_.ar);
+        if (*pins_.rvalid && !*pins_.rready) report("a word was asked for without room: RREADY is low");
         if (*pins_.awvalid && *pins_.awready) burst("write", pins_.aw);
         watch_write_data();
     }
