@@ -92,7 +92,7 @@ class _SentencePiece:
         for part in self._splitter.split(text) if self._splitter else [text]:
             if part in self._added:
                 tokens.append(self._added[part][0])
-                first = first or self._again
+                first = self._again
             elif part:
                 tokens += self._pieces.encode((self._prefix if first else "") + part)
                 first = False

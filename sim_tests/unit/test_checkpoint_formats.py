@@ -299,6 +299,6 @@ def write_full_size(family: Family, folder: Path) -> None:
         file.write(struct.pack("<Q", len(raw)) + raw)
         for _, kind, dims in tensors:
             for first in range(0, dims[0], 8192):
-                shape = (min(8192, dims[0] - first), *dims[1:])
-                file.write(ternary[rng.integers(0, 81, shape, np.uint8)].tobytes() if kind == "U8" else
-                           np.abs(rng.standard_normal(shape, np.float32)).astype(ml_dtypes.bfloat16).tobytes())
+                piece = (min(8192, dims[0] - first), *dims[1:])
+                file.write(ternary[rng.integers(0, 81, piece, np.uint8)].tobytes() if kind == "U8" else
+                           np.abs(rng.standard_normal(piece, np.float32)).astype(ml_dtypes.bfloat16).tobytes())
