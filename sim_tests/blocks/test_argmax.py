@@ -6,7 +6,7 @@ import pytest
 from hls_py.golden.head.argmax import argmax
 from rtl.head.argmax import Argmax
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.simulations import Simulation, simulations
+from sim_tests.harness.simulations import SimulationClass, simulations
 
 SPECIALS = np.array([0x00000000, 0x80000000, 0x7F800000, 0xFF800000, 0x7FC00000, 0x00000001, 0x3F800000], np.uint32)
 
@@ -30,7 +30,7 @@ def alternation(rows: int, logits: int, seed: int) -> tuple[np.ndarray, np.ndarr
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
 @simulations("rows, logits", [(1, 1), (3, 33), (16, 301)], cocotb=[(3, 33)])
-def test_argmax(simulation: type[Simulation], rows: int, logits: int, stall: float):
+def test_argmax(simulation: SimulationClass, rows: int, logits: int, stall: float):
     sim = simulation(Argmax(rows)).simulator()
     for round_ in range(3):
         seed = bench_seed() + round_

@@ -1,5 +1,7 @@
 """rtl/attention/attention.py with the int8 array against its golden: values, stalls, rubbish in memory, cycles."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from amaranth.hdl import Module
@@ -17,6 +19,7 @@ from sim_tests.blocks.attention_cases import Case, DesignSizes, ModelSizes, beat
 from sim_tests.blocks.test_kv_writer import check_writes, write_streams
 from sim_tests.harness.bench import bench_seed
 from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.simulations import Simulation, SimulationClass, simulations
 
 ENGINE_PORTS = ("operand_write", "beats", "results")
 COUNTED = ("done", "kv_write_done")
@@ -52,14 +55,9 @@ class AttentionBench(wiring.Component):
         return m
 
 
-_libraries: dict = {}
-
-
-def bench_of(design: DesignSizes) -> tuple[VerilatedLibrary, Attention]:
-    if design not in _libraries:
-        bench = AttentionBench(params(*design))
-        _libraries[design] = VerilatedLibrary(bench), bench.attention
-    return _libraries[design]
+@cache
+def compiled(simulation: SimulationClass, design: DesignSizes) -> Simulation:
+    return simulation(AttentionBench(params(*design)))
 
 
 def golden(case: Case) -> np.ndarray:
@@ -112,10 +110,9 @@ CASES = [
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
-@pytest.mark.parametrize("design, model, sizes", CASES)
-def test_equals_golden(design: DesignSizes, model: ModelSizes, sizes: list, stall: float):
-    library, _ = bench_of(design)
-    simulator = library.simulator()
+@simulations("design, model, sizes", CASES, cocotb=CASES[:1])
+def test_equals_golden(simulation: SimulationClass, design: DesignSizes, model: ModelSizes, sizes: list, stall: float):
+    simulator = compiled(simulation, design).simulator()
     for n, (early, branching) in enumerate(((False, False), (True, True))):
         case = Case(params(*design), *model, sizes, seed=bench_seed() + n, branching=branching, shared_lists=early)
         case.set_pass_state(simulator)
@@ -129,8 +126,7 @@ def test_equals_golden(design: DesignSizes, model: ModelSizes, sizes: list, stal
 @pytest.mark.parametrize("stall", [0.0, {"words": 0.6, "kv_write_data": 0.5, "kv_data": 0.3}])
 def test_writes_while_attending(stall):
     """ATTEND and KV_WRITE share the newest K and V."""
-    library, _ = bench_of(MIDDLE)
-    simulator = library.simulator()
+    simulator = compiled(VerilatedLibrary, MIDDLE).simulator()
     case = Case(params(*MIDDLE), 2, 2, 100, [(2, 127), (1, 300), (1, 0)], seed=bench_seed())
     case.set_pass_state(simulator)
     simulator.run_streams(case.head_streams(), {}, stall=stall)
@@ -149,8 +145,7 @@ OVERHEAD_CYCLES = 240
     ((2, 1, 96), [(1, 1000)], "memory"), ((2, 4, 96), [(1, 1000)], "array"), ((5, 1, 96), [(1, 100)], "memory")])
 def test_cycles(model: ModelSizes, sizes: list, cycles_per_tile: str):
     """Long tiles take what their bottleneck takes, and a command little more."""
-    library, attention = bench_of(WIDE)
-    simulator = library.simulator()
+    simulator, attention = compiled(VerilatedLibrary, WIDE).simulator(), Attention(params(*WIDE), KERNELS)
     case = Case(params(*WIDE), *model, sizes, seed=bench_seed())
     case.set_pass_state(simulator)
     simulator.run_streams(case.head_streams(), {})

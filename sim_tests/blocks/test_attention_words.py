@@ -10,12 +10,12 @@ from rtl.attention.attention_words import AttentionWords
 from rtl.contract.number_formats import SEGMENT_BYTES, VECTOR_ALIGN, round_up
 from sim_tests.blocks.test_softmax_path import design
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.simulations import Simulation, simulations
+from sim_tests.harness.simulations import SimulationClass, simulations
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
 @simulations("segments, vector_lanes", [(1, 8), (2, 2), (8, 2), (16, 8)], cocotb=[(2, 2)])
-def test_attention_words(simulation: type[Simulation], segments: int, vector_lanes: int, stall: float):
+def test_attention_words(simulation: SimulationClass, segments: int, vector_lanes: int, stall: float):
     rng = np.random.default_rng(bench_seed())
     params = design(segments, 2, vector_lanes, rows=3)
     S, W = segments, vector_lanes

@@ -8,11 +8,11 @@ from amaranth.sim import Simulator
 
 from rtl.weight_buffer.crc32 import Crc32
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.simulations import Simulation, simulations
+from sim_tests.harness.simulations import SimulationClass, simulations
 
 
 @simulations("beat_bytes", [16, 64, 128], cocotb=[16])
-def test_equals_zlib(simulation: type[Simulation], beat_bytes: int):
+def test_equals_zlib(simulation: SimulationClass, beat_bytes: int):
     """Messages of 1 to 20 beats, with and without idle cycles, back to back, and single bits everywhere."""
     rng = np.random.default_rng(bench_seed())
     messages = [rng.integers(0, 256, rng.integers(1, 21) * beat_bytes, np.uint8).tobytes() for _ in range(300)]

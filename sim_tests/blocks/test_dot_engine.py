@@ -8,7 +8,7 @@ from rtl.contract.design_params import DesignParams
 from rtl.contract.number_formats import SEGMENT_BYTES
 from rtl.int8_dot.dot_engine import DotEngine
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.simulations import Simulation, simulations
+from sim_tests.harness.simulations import SimulationClass, simulations
 
 # (ports, port_bytes, A, max row-vectors, operand words): S = 1, 2, 4, 16
 SIZES = [(1, 16, 2, 5, 23), (2, 16, 6, 20, 64), (4, 16, 4, 64, 300), (4, 64, 10, 11, 37)]
@@ -73,7 +73,7 @@ def check(got: dict, expected: list) -> None:
 
 
 @simulations("sizes", SIZES, cocotb=SIZES[:1])
-def test_equals_golden(simulation: type[Simulation], sizes: tuple[int, int, int, int, int]):
+def test_equals_golden(simulation: SimulationClass, sizes: tuple[int, int, int, int, int]):
     p, words = params(*sizes[:4]), sizes[4]
     rng = np.random.default_rng(bench_seed())
     compiled = simulation(DotEngine(p, words))
@@ -93,7 +93,7 @@ def test_equals_golden(simulation: type[Simulation], sizes: tuple[int, int, int,
 
 
 @simulations()
-def test_masked_writes_keep_other_bytes(simulation: type[Simulation]):
+def test_masked_writes_keep_other_bytes(simulation: SimulationClass):
     p = params(2, 16, 4, 8)
     rng = np.random.default_rng(bench_seed())
     simulator = simulation(DotEngine(p, 9)).simulator()

@@ -1,4 +1,7 @@
-"""rtl/float32 operators, bit for bit against NumPy: every pair of special values and a million random ones."""
+"""rtl/float32 operators, bit for bit against NumPy: every pair of special values and a million random ones.
+
+Under cocotb a few thousand of them.
+"""
 
 from functools import cache
 from typing import Any
@@ -20,8 +23,10 @@ from rtl.float32.multiply import FloatMultiply
 from rtl.float32.to_fixed import FloatToFixed
 from sim_tests.harness.bench import bench_seed
 from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.simulations import Simulation, SimulationClass, simulations
 
 RANDOM_COUNT = 1_000_000
+COCOTB_COUNTS = 500, 2500
 
 # name, then the operator's parameters
 FROM_INT: list[tuple] = [(f"from_int{n}", *parameters) for n, parameters in enumerate([
@@ -95,14 +100,24 @@ def operators() -> dict[str, Any]:
 
 
 @cache
-def library() -> VerilatedLibrary:
-    return VerilatedLibrary(SideBySide(operators()), "float32_operators")
+def compiled(simulation: SimulationClass) -> Simulation:
+    return simulation(SideBySide(operators()), "float32_operators")
 
 
-def run(name: str, **inputs: np.ndarray) -> np.ndarray:
+def volume(simulation: SimulationClass, *arrays: np.ndarray) -> list[np.ndarray]:
+    """The arrays; for cocotb the same few elements of each: the first ones, which are special, and random ones."""
+    if simulation is VerilatedLibrary:
+        return list(arrays)
+    first, others = COCOTB_COUNTS
+    count = len(arrays[0])
+    chosen = [*range(min(first, count)), *np.random.default_rng(bench_seed()).choice(count, min(others, count), False)]
+    return [array[chosen] for array in arrays]
+
+
+def run(simulation: SimulationClass, name: str, **inputs: np.ndarray) -> np.ndarray:
     """Output of a pipelined operator for each input, ``enable`` high throughout."""
     latency = operators()[name].latency_cycles
-    simulator = library().simulator()
+    simulator = compiled(simulation).simulator()
     simulator.set(f"{name}__enable", 1)
     padded = {f"{name}__{port}": np.concatenate([values, np.zeros(latency, values.dtype)])
               for port, values in inputs.items()}
@@ -118,22 +133,25 @@ def assert_equal(found: np.ndarray, expected: np.ndarray, **inputs: np.ndarray) 
                              f"{int(found[first]):#x}, not {int(expected[first]):#x} (seed {bench_seed()})")
 
 
-@pytest.mark.parametrize("name, golden", [("add", float32.add), ("multiply", float32.multiply)])
-def test_two_operand_operators(pairs, name: str, golden):
-    a, b = pairs
+TWO_OPERANDS = [("add", float32.add), ("multiply", float32.multiply)]
+
+
+@simulations("name, golden", TWO_OPERANDS)
+def test_two_operand_operators(pairs, simulation: SimulationClass, name: str, golden):
+    a, b = volume(simulation, *pairs)
     with np.errstate(all="ignore"):
         expected = golden(canonical(a), canonical(b)).view(np.uint32)
-    assert_equal(run(name, a=a, b=b), expected, a=a, b=b)
+    assert_equal(run(simulation, name, a=a, b=b), expected, a=a, b=b)
 
 
-@pytest.mark.parametrize("name, golden", [("add", float32.add), ("multiply", float32.multiply)])
-def test_enable_freezes(name: str, golden):
+@simulations("name, golden", TWO_OPERANDS)
+def test_enable_freezes(simulation: SimulationClass, name: str, golden):
     """With ``enable`` low now and then, results are those of the enabled cycles only."""
     rng = np.random.default_rng(bench_seed())
     count, latency = 5000, operators()[name].latency_cycles
     a, b = random_pairs(rng, count)
     enable = rng.integers(0, 2, count)
-    found = library().simulator().run_vectors(
+    found = compiled(simulation).simulator().run_vectors(
         {f"{name}__enable": enable, f"{name}__a": a, f"{name}__b": b}, [f"{name}__o"])[f"{name}__o"]
     taken = np.flatnonzero(enable)
     with np.errstate(all="ignore"):
@@ -143,8 +161,8 @@ def test_enable_freezes(name: str, golden):
     assert np.array_equal(found[shown], expected[:len(shown)])
 
 
-@pytest.mark.parametrize("name, bits, signed", FROM_INT)
-def test_from_int(name: str, bits: int, signed: bool):
+@simulations("name, bits, signed", FROM_INT)
+def test_from_int(simulation: SimulationClass, name: str, bits: int, signed: bool):
     rng = np.random.default_rng(bench_seed())
     low = -(1 << bits - 1) if signed else 0
     high = low + (1 << bits) - 1
@@ -153,21 +171,21 @@ def test_from_int(name: str, bits: int, signed: bool):
     dtype = np.int64 if signed else np.uint64
     random = rng.integers(low, high, 300_000, dtype, endpoint=True) >> rng.integers(0, bits, 300_000, dtype)
     ties = rng.integers(low >> 8, high >> 8, 100_000, dtype, endpoint=True) << dtype(8) if bits > 8 else random[:0]
-    a = np.concatenate([np.array(values, dtype), random, ties.astype(dtype)])
-    assert_equal(run(name, a=a), a.astype(np.float32).view(np.uint32), a=a)
+    a, = volume(simulation, np.concatenate([np.array(values, dtype), random, ties.astype(dtype)]))
+    assert_equal(run(simulation, name, a=a), a.astype(np.float32).view(np.uint32), a=a)
 
 
-@pytest.mark.parametrize("name, fraction_bits, low, high", TO_FIXED)
-def test_to_fixed(pairs, name: str, fraction_bits: int, low: int, high: int):
+@simulations("name, fraction_bits, low, high", TO_FIXED)
+def test_to_fixed(pairs, simulation: SimulationClass, name: str, fraction_bits: int, low: int, high: int):
     rng = np.random.default_rng(bench_seed())
     around = rng.integers(min(low, -high) - 2, max(high, -low) + 3, 400_000) + rng.choice([0, 0.25, 0.5, 0.75], 400_000)
     around = np.nextafter(around.astype(np.float32), np.float32(0), where=rng.random(400_000) < 0.3,
                           out=around.astype(np.float32))
     near_limits = (around * 2.0**-fraction_bits).astype(np.float32).view(np.uint32)
-    a = np.concatenate([specials(), near_limits, pairs[0][:200_000]])
+    a, = volume(simulation, np.concatenate([specials(), near_limits, pairs[0][:200_000]]))
     with np.errstate(all="ignore"):
         expected = float32.to_fixed(canonical(a), fraction_bits, low, high)
-    assert_equal(run(name, a=a), expected, a=a)
+    assert_equal(run(simulation, name, a=a), expected, a=a)
 
 
 class Combinational(wiring.Component):
@@ -193,11 +211,12 @@ class Combinational(wiring.Component):
         return m
 
 
-def test_combinational_circuits(pairs):
-    a, b = pairs
+@simulations()
+def test_combinational_circuits(pairs, simulation: SimulationClass):
+    a, b = volume(simulation, *pairs)
     component = Combinational()
     outputs = [name for name in component.signature.members if name not in "ab"]
-    found = VerilatedLibrary(component).simulator().run_vectors({"a": a, "b": b}, outputs)
+    found = simulation(component).simulator().run_vectors({"a": a, "b": b}, outputs)
     x, y = canonical(a), canonical(b)
     with np.errstate(all="ignore"):
         expected = {"canonical": x, "negate": float32.negate(x), "maximum": float32.maximum(x, y),
@@ -209,15 +228,16 @@ def test_combinational_circuits(pairs):
         assert_equal(found[name], values, a=a, b=b)
 
 
-@pytest.mark.parametrize("name, entries, bits", LOOKUP)
-def test_lookup(name: str, entries: int, bits: int):
+@simulations("name, entries, bits", LOOKUP)
+def test_lookup(simulation: SimulationClass, name: str, entries: int, bits: int):
     contents = operators()[name].contents
     index = np.random.default_rng(bench_seed()).integers(0, entries, 2000)
-    assert [int(word) for word in run(name, index=index)] == [contents[n] for n in index]
+    assert [int(word) for word in run(simulation, name, index=index)] == [contents[n] for n in index]
 
 
-@pytest.mark.parametrize("name, a_bits, a_signed, b_bits, b_signed", INT_MULTIPLY)
-def test_int_multiply(name: str, a_bits: int, a_signed: bool, b_bits: int, b_signed: bool):
+@simulations("name, a_bits, a_signed, b_bits, b_signed", INT_MULTIPLY)
+def test_int_multiply(simulation: SimulationClass, name: str, a_bits: int, a_signed: bool, b_bits: int,
+                      b_signed: bool):
     rng = np.random.default_rng(bench_seed())
 
     def values(bits: int, signed: bool) -> np.ndarray:
@@ -225,8 +245,8 @@ def test_int_multiply(name: str, a_bits: int, a_signed: bool, b_bits: int, b_sig
         ends = np.array([low, low + (1 << bits) - 1, 0])
         return np.concatenate([rng.choice(ends, 100), rng.integers(low, low + (1 << bits), 100_000)])
 
-    a, b = values(a_bits, a_signed), values(b_bits, b_signed)
-    assert_equal(run(name, a=a, b=b), a * b & (1 << a_bits + b_bits) - 1, a=a, b=b)
+    a, b = volume(simulation, values(a_bits, a_signed), values(b_bits, b_signed))
+    assert_equal(run(simulation, name, a=a, b=b), a * b & (1 << a_bits + b_bits) - 1, a=a, b=b)
 
 
 @pytest.mark.parametrize("make, message", [

@@ -5,7 +5,7 @@ import pytest
 
 from rtl.streams.gearbox import Gearbox
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.simulations import Simulation, simulations
+from sim_tests.harness.simulations import Simulation, SimulationClass, simulations
 
 BITS = 21
 
@@ -37,7 +37,7 @@ def run(compiled: Simulation, inputs: int, outputs: int, lengths: list[int], sta
 
 
 @simulations("inputs, outputs", [(5, 4), (3, 8), (4, 4), (7, 2), (1, 8), (6, 4)], cocotb=[(5, 4)])
-def test_gearbox(simulation: type[Simulation], inputs: int, outputs: int):
+def test_gearbox(simulation: SimulationClass, inputs: int, outputs: int):
     gearbox = Gearbox(BITS, inputs, outputs)
     compiled = simulation(gearbox)
     lengths = [1, 2, 40, 8, 16, 17, 3, 24, 64, 5]

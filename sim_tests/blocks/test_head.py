@@ -18,7 +18,7 @@ from rtl.contract.pass_descriptor import RESULT_HEADER, RowFlag, result_bytes
 from rtl.head.head import Head
 from rtl.int8_dot.dot_engine import DotEngine
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.simulations import SimulationClass, simulations
 
 SLOTS = 16
 INNER = ("operand_write", "beats", "results")
@@ -68,14 +68,17 @@ DESIGNS = {
 }
 
 
+SIZES = [(16, 5), (72, 301), (40, 64)]
+
+
 @pytest.mark.parametrize("stall", [0.0, 0.3])
-@pytest.mark.parametrize("hidden, vocabulary", [(16, 5), (72, 301), (40, 64)])
-@pytest.mark.parametrize("name", list(DESIGNS))
-def test_head(name: str, hidden: int, vocabulary: int, stall: float):
+@simulations("name, hidden, vocabulary", [(name, *sizes) for name in DESIGNS for sizes in SIZES],
+             cocotb=[("narrow", 40, 64)])
+def test_head(simulation: SimulationClass, name: str, hidden: int, vocabulary: int, stall: float):
     params = DESIGNS[name]
     seed = bench_seed() + vocabulary
     rng = np.random.default_rng(seed)
-    sim = VerilatedLibrary(Bench(params), "headbench").simulator()
+    sim = simulation(Bench(params), "headbench").simulator()
     for trial in range(3):
         rows = int(rng.integers(1, params.rows + 1))
         choices = [RowFlag.LOGITS, RowFlag.ARGMAX, RowFlag.TOP_K, RowFlag.ARGMAX | RowFlag.TOP_K | RowFlag.LOGITS,

@@ -1,5 +1,6 @@
 """Every kernel's pipeline, bit for bit against the same kernel on NumPy arrays: values, tags, stalls, cycles."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -15,8 +16,10 @@ from hls_py.dataflow.types import int_bits
 from hls_py.kernels.registry import KERNELS
 from sim_tests.blocks.test_float32 import specials
 from sim_tests.harness.bench import bench_seed
+from sim_tests.harness.cocotb_simulation import CocotbSimulation
 from sim_tests.harness.fast import VerilatedLibrary
 from sim_tests.harness.simulation import StreamRun
+from sim_tests.harness.simulations import Simulation, SimulationClass, simulations
 
 
 class Integers(NamedTuple):
@@ -60,7 +63,7 @@ CONFIGURATIONS: dict[tuple[int, int, int], list[str]] = {
                  "softmax_weight", "weight_quantise", "merge_output", "gated_silu", "bfloats"],
     (3, 2, 1): ["integers", "gated_silu", "merge_factors", "dequantise_rotate", "norm_finalise"],
 }
-WORDS = 1500
+WORDS: dict[SimulationClass, int] = {VerilatedLibrary: 1500, CocotbSimulation: 100}
 
 
 class SideBySide(wiring.Component):
@@ -130,46 +133,49 @@ class Simulated:
 
 
 @cache
-def compiled(configuration: tuple[int, int, int]) -> tuple[dict[str, Any], VerilatedLibrary]:
+def compiled(simulation: SimulationClass, configuration: tuple[int, int, int]) -> tuple[dict[str, Any], Simulation]:
     lanes, ii, tag_bits = configuration
     pipelines = {name: CHECKED[name].pipeline(lanes=lanes, ii=ii, tag_bits=tag_bits)
                  for name in CONFIGURATIONS[configuration]}
-    return pipelines, VerilatedLibrary(SideBySide(pipelines), f"kernels_{lanes}_{ii}")
+    return pipelines, simulation(SideBySide(pipelines), f"kernels_{lanes}_{ii}")
 
 
 @cache
-def simulated(configuration: tuple[int, int, int], stall: float) -> Simulated:
+def simulated(simulation: SimulationClass, configuration: tuple[int, int, int], stall: float) -> Simulated:
     lanes, ii, tag_bits = configuration
-    seed = bench_seed()
-    pipelines, library = compiled(configuration)
+    seed, count = bench_seed(), WORDS[simulation]
+    pipelines, bench = compiled(simulation, configuration)
     kernels = {name: CHECKED[name] for name in pipelines}
-    words = {name: random_words(k, lanes, WORDS, seed) for name, k in kernels.items()}
-    tags = np.random.default_rng(seed).integers(0, 1 << tag_bits, WORDS)
+    words = {name: random_words(k, lanes, count, seed) for name, k in kernels.items()}
+    tags = np.random.default_rng(seed).integers(0, 1 << tag_bits, count)
     inputs = {}
     for name, k in kernels.items():
         inputs[f"{name}__i"] = {port.name: to_wire(port, data[:, 0] if port.scalar else data)
                                 for port, data in zip(k.arguments, words[name].values(), strict=True)}
         if tag_bits:
             inputs[f"{name}__i"]["tag"] = tags
-    run = library.simulator().run_streams(inputs, {f"{name}__o": WORDS for name in kernels}, stall=stall, seed=seed,
-                                max_cycles=WORDS * ii * 5 + 1000, idle_cycles=100)
+    run = bench.simulator().run_streams(inputs, {f"{name}__o": count for name in kernels}, stall=stall, seed=seed,
+                                        max_cycles=count * ii * 5 + 1000, idle_cycles=100)
     return Simulated(pipelines, words, tags, run)
 
 
+def cases(configurations: Iterable[tuple[int, int, int]]) -> list:
+    return [pytest.param(configuration, name, id=f"lanes{configuration[0]}-ii{configuration[1]}-{name}")
+            for configuration in configurations for name in CONFIGURATIONS[configuration]]
+
+
 @pytest.mark.parametrize("stall", [0.0, 0.4])
-@pytest.mark.parametrize("configuration, name", [
-    pytest.param(configuration, name, id=f"lanes{configuration[0]}-ii{configuration[1]}-{name}")
-    for configuration, names in CONFIGURATIONS.items() for name in names])
-def test_kernel(name: str, configuration: tuple[int, int, int], stall: float):
+@simulations("configuration, name", cases(CONFIGURATIONS), cocotb=cases([(2, 3, 5)]))
+def test_kernel(simulation: SimulationClass, name: str, configuration: tuple[int, int, int], stall: float):
     lanes, _, tag_bits = configuration
-    bench = simulated(configuration, stall)
+    bench = simulated(simulation, configuration, stall)
     k, pipeline, words = CHECKED[name], bench.pipelines[name], bench.words[name]
     results = k(**words)
     results = results if isinstance(results, tuple) else (results,)
     found = bench.run.outputs[f"{name}__o"]
     for port, expected in zip(k.results, results, strict=True):
         wire = to_wire(port, expected)
-        wire = wire[:, 0] if found[port.name].ndim == 1 else np.broadcast_to(wire, (WORDS, lanes))
+        wire = wire[:, 0] if found[port.name].ndim == 1 else np.broadcast_to(wire, (len(wire), lanes))
         wrong = np.argwhere(found[port.name] != wire)
         assert not len(wrong), (
             f"{len(wrong)} of {wire.size} {port.name} differ, the first at {wrong[0]} for "

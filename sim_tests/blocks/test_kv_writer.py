@@ -1,5 +1,7 @@
 """rtl/attention/kv_writer.py, behind the newest K/V and its block lists: requests, bytes, strobes."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -8,15 +10,12 @@ from hls_py.golden.machine.kv_cache import pack_tile, unpack_tile
 from rtl.attention.attention_feed import AttentionFeed
 from sim_tests.blocks.attention_cases import Case, DesignSizes, ModelSizes, params
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.fast import VerilatedLibrary
-
-_libraries: dict = {}
+from sim_tests.harness.simulations import Simulation, SimulationClass, simulations
 
 
-def library_of(design: DesignSizes) -> VerilatedLibrary:
-    if design not in _libraries:
-        _libraries[design] = VerilatedLibrary(AttentionFeed(params(*design)))
-    return _libraries[design]
+@cache
+def compiled(simulation: SimulationClass, design: DesignSizes) -> Simulation:
+    return simulation(AttentionFeed(params(*design)))
 
 
 def write_streams(case: Case) -> tuple[dict, dict, list[tuple[int, int]]]:
@@ -70,9 +69,9 @@ CASES = [
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.5])
-@pytest.mark.parametrize("design, model, sizes", CASES)
-def test_writes(design: DesignSizes, model: ModelSizes, sizes: list, stall: float):
-    simulator = library_of(design).simulator()
+@simulations("design, model, sizes", CASES, cocotb=CASES[:1])
+def test_writes(simulation: SimulationClass, design: DesignSizes, model: ModelSizes, sizes: list, stall: float):
+    simulator = compiled(simulation, design).simulator()
     for n in range(2):
         case = Case(params(*design), *model, sizes, seed=bench_seed() + n, shared_lists=n == 1)
         case.set_pass_state(simulator)

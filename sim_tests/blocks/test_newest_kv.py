@@ -1,7 +1,6 @@
 """rtl/attention/newest_kv.py and query_buffer.py: what was written comes back in beats, at every row."""
 
 import numpy as np
-import pytest
 
 from rtl.attention import kv_shapes
 from rtl.attention.newest_kv import NewestKv
@@ -10,7 +9,7 @@ from rtl.contract.number_formats import SEGMENT_BYTES
 from rtl.streams.shapes import HeadKind
 from sim_tests.blocks.attention_cases import Case, DesignSizes, ModelSizes, params
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.simulations import SimulationClass, simulations
 
 # (ports, port_bytes, A, P, W), (KV heads, queries per KV head, head_dim), rows
 SIZES = [((1, 16, 2, 3, 2), (2, 3, 18), 3), ((2, 16, 6, 4, 4), (3, 1, 100), 3), ((4, 16, 4, 21, 4), (2, 2, 40), 21),
@@ -30,11 +29,11 @@ def of_kinds(streams: dict, *kinds: HeadKind) -> dict:
     return chosen
 
 
-@pytest.mark.parametrize("design, model, rows", SIZES)
-def test_newest_kv(design: DesignSizes, model: ModelSizes, rows: int):
+@simulations("design, model, rows", SIZES, cocotb=SIZES[:1])
+def test_newest_kv(simulation: SimulationClass, design: DesignSizes, model: ModelSizes, rows: int):
     case = case_of(design, model, rows)
     p, S = case.params, case.params.segments
-    simulator = VerilatedLibrary(NewestKv(p)).simulator()
+    simulator = simulation(NewestKv(p)).simulator()
     simulator.set("rows", rows)
     for stall in (0.4, 0.0):
         run = simulator.run_streams(of_kinds(case.head_streams(), HeadKind.KEY, HeadKind.VALUE), {}, stall=stall)
@@ -83,10 +82,10 @@ def test_newest_kv(design: DesignSizes, model: ModelSizes, rows: int):
                     assert [int(found[name][s]) for s in here] == [int(scales[first + s, head]) for s in here]
 
 
-@pytest.mark.parametrize("design, model, rows", SIZES[:3])
-def test_query_buffer(design: DesignSizes, model: ModelSizes, rows: int):
+@simulations("design, model, rows", SIZES[:3], cocotb=SIZES[:1])
+def test_query_buffer(simulation: SimulationClass, design: DesignSizes, model: ModelSizes, rows: int):
     case = case_of(design, model, rows)
-    simulator = VerilatedLibrary(QueryBuffer(case.params)).simulator()
+    simulator = simulation(QueryBuffer(case.params)).simulator()
     simulator.set("rows", rows)
     simulator.run_streams(of_kinds(case.head_streams(), HeadKind.QUERY), {}, stall=0.3)
     pieces = case.queries.reshape(rows, -1, SEGMENT_BYTES)

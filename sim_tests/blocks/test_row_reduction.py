@@ -6,14 +6,14 @@ import pytest
 from hls_py.golden.attention.softmax import largest_visible
 from rtl.attention.row_reduction import RowReduction
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.simulations import Simulation, simulations
+from sim_tests.harness.simulations import SimulationClass, simulations
 
 SPECIALS = np.array([0, 0x80000000, 0x7F800000, 0xFF800000, 0x7FC00000, 0x3F800000, 0xBF800000, 0x00800000], np.uint32)
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
 @simulations("lanes, addend_bits, total_bits", [(1, 0, 0), (3, 21, 28), (4, 7, 14), (16, 21, 28)], cocotb=[(3, 21, 28)])
-def test_row_reduction(simulation: type[Simulation], lanes: int, addend_bits: int, total_bits: int, stall: float):
+def test_row_reduction(simulation: SimulationClass, lanes: int, addend_bits: int, total_bits: int, stall: float):
     rng = np.random.default_rng(bench_seed())
     words = rng.integers(1, 9, 300)  # of each row
     ends = np.cumsum(words)

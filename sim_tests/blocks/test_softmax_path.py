@@ -5,6 +5,8 @@ weights. (The weights that the block writes are compared too.)
 """
 
 from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from rtl.streams.shapes import row_bits
 from sim_tests.harness.bench import bench_seed
 from sim_tests.harness.fast import VerilatedLibrary
 from sim_tests.harness.simulation import Simulator, StreamRun
+from sim_tests.harness.simulations import Simulation, SimulationClass, simulations
 
 BFLOAT16_NAN = CANONICAL_NAN >> 16
 
@@ -265,23 +268,21 @@ def branches(rows: int) -> list[int]:
     return [(1 << row) | 1 | sum(1 << r for r in range(row) if (row - r) % 2 == 0) for row in range(rows)]
 
 
-LIBRARIES: dict[DesignParams, VerilatedLibrary] = {}
-
-
-def simulator(params: DesignParams) -> Simulator:
-    if params not in LIBRARIES:
-        LIBRARIES[params] = VerilatedLibrary(Bench(params))
-    return LIBRARIES[params].simulator()
+@cache
+def compiled(simulation: SimulationClass, params: DesignParams) -> Simulation:
+    return simulation(Bench(params))
 
 
 SMALL = design(1, 2, 8, max_row_vectors=6, max_head_dim=64)
 MIDDLE = design(2, 6, 2, rows=7, max_row_vectors=16)
 LARGE = design(4, 4, 2, rows=16, max_row_vectors=16)
+DESIGNS = {"S1-A2-W8": SMALL, "S2-A6-W2": MIDDLE, "S4-A4-W2": LARGE}
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.3])
-@pytest.mark.parametrize("params", [SMALL, MIDDLE, LARGE], ids=["S1-A2-W8", "S2-A6-W2", "S4-A4-W2"])
-def test_softmax_path(params: DesignParams, stall: float):
+@simulations("design", DESIGNS, cocotb=["S1-A2-W8"])
+def test_softmax_path(simulation: SimulationClass, design: str, stall: float):
+    params = DESIGNS[design]
     few, most = params.rows, params.max_row_vectors
     head_dim = 64 if params is SMALL else 100
     groups = [
@@ -291,13 +292,14 @@ def test_softmax_path(params: DesignParams, stall: float):
         Group(rows=2, past=3, first_row=2, queries_per_kv=min(3, most // 2), kv_head=2, dots="equal"),
         Group(rows=2, past=128 + 5, first_row=1, queries_per_kv=most // 2, kv_head=1, last_of_command=True),
     ]
-    Case(params, groups, causal(few), bench_seed()).run(simulator(params), stall)
+    Case(params, groups, causal(few), bench_seed()).run(compiled(simulation, params).simulator(), stall)
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.6])
-@pytest.mark.parametrize("params", [SMALL, MIDDLE, LARGE], ids=["S1-A2-W8", "S2-A6-W2", "S4-A4-W2"])
-def test_masks(params: DesignParams, stall: float):
+@simulations("design", DESIGNS, cocotb=["S1-A2-W8"])
+def test_masks(simulation: SimulationClass, design: str, stall: float):
     """Branches, rows that see nothing in some tiles or at all, tiles that begin or end early."""
+    params = DESIGNS[design]
     few, most = params.rows, params.max_row_vectors
     visible = branches(few)
     visible[1] = 0
@@ -310,26 +312,29 @@ def test_masks(params: DesignParams, stall: float):
         Group(rows=1, past=0, first_row=1, queries_per_kv=2, scored=5),
         Group(rows=2, past=515, queries_per_kv=2, kv_head=3, scored=20, last_of_command=True),
     ]
-    Case(params, groups, visible, bench_seed()).run(simulator(params), stall)
+    Case(params, groups, visible, bench_seed()).run(compiled(simulation, params).simulator(), stall)
 
 
 @pytest.mark.parametrize("blocked", ["weights", "words", "value_sums", "weights_free", "scores", "scales", "tile"])
 def test_one_slow_stream(blocked: str):
     groups = [Group(rows=4, past=126 + 128 * n, queries_per_kv=2, kv_head=n, last_of_command=n == 2) for n in range(3)]
-    Case(MIDDLE, groups, causal(7), bench_seed()).run(simulator(MIDDLE), {blocked: 0.9})
+    Case(MIDDLE, groups, causal(7), bench_seed()).run(compiled(VerilatedLibrary, MIDDLE).simulator(), {blocked: 0.9})
 
 
-@pytest.mark.parametrize("group", [
+INTERVALS = [
     Group(1, 0, head_dim=18), Group(1, 0, queries_per_kv=3, head_dim=60), Group(1, 0, queries_per_kv=4, head_dim=16),
     Group(2, 0, queries_per_kv=3, head_dim=64), Group(1, 0, queries_per_kv=5, head_dim=64, scored=4),
-    Group(1, 0, head_dim=16, scored=1)], ids=lambda g: f"{g.row_vectors}x{g.head_dim}-{g.scored}")
-@pytest.mark.parametrize("params", [SMALL, MIDDLE, LARGE], ids=["S1-A2-W8", "S2-A6-W2", "S4-A4-W2"])
-def test_interval(params: DesignParams, group: Group):
+    Group(1, 0, head_dim=16, scored=1)]
+
+
+@simulations("design, group", product(DESIGNS, INTERVALS), cocotb=[("S1-A2-W8", INTERVALS[-1])])
+def test_interval(simulation: SimulationClass, design: str, group: Group):
+    params = DESIGNS[design]
     cycles = []
     for tiles in (10, 14):
         whole_tiles = replace(group, past=TILE_POSITIONS * tiles - group.rows)
         case = Case(params, [whole_tiles], causal(params.rows), bench_seed())
-        cycles.append(case.run(simulator(params)).cycles)
+        cycles.append(case.run(compiled(simulation, params).simulator()).cycles)
     expected = SoftmaxPath(params, KERNELS).interval_cycles(
         group.row_vectors, -(-group.scored // params.segments), group.head_dim)
     spare = 4 * expected - (cycles[1] - cycles[0])
@@ -340,7 +345,7 @@ def test_reset_in_the_middle():
     """A stop leaves tokens, tiles and sums half way; behind the reset nothing of it is left."""
     case = Case(LARGE, [Group(rows=4, past=300, queries_per_kv=3, head_dim=60, last_of_command=True)], causal(16),
                 bench_seed())
-    sim = simulator(LARGE)
+    sim = compiled(VerilatedLibrary, LARGE).simulator()
     for cycles in (90, 400, 777):
         with pytest.raises(AssertionError, match="not done"):
             sim.run_streams(case.inputs, {"weights": 10_000, "words": 10_000}, max_cycles=cycles)

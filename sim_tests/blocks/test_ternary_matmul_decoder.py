@@ -6,12 +6,12 @@ from hls_py.golden.ternary_matmul.encoding import engine_codes
 from rtl.ternary_matmul.code_decoder import CodeDecoder
 from sim_tests.blocks.ternary_matmul_cases import design
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.simulations import Simulation, simulations
+from sim_tests.harness.simulations import SimulationClass, simulations
 
 
 @simulations("name", ["five_bit_t7_q3", "dense_g4_t5_q3", "dense_g2_t13_q4", "dense_g3_t26_q4"],
              cocotb=["five_bit_t7_q3", "dense_g4_t5_q3"])
-def test_every_byte_everywhere(simulation: type[Simulation], name: str):
+def test_every_byte_everywhere(simulation: SimulationClass, name: str):
     params = design(name)
     rng = np.random.default_rng(bench_seed())
     latency = CodeDecoder.latency_cycles(params.encoding)

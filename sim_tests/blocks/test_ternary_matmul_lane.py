@@ -9,7 +9,7 @@ from rtl.ternary_matmul.lane import Lane, entry_offset
 from rtl.ternary_matmul.table_builder import TableBuilder, build_order
 from sim_tests.blocks.ternary_matmul_cases import design, numbers
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.simulations import Simulation, simulations
+from sim_tests.harness.simulations import SimulationClass, simulations
 
 NAMES = ["five_bit_t7_q3", "dense_g4_t5_q3", "dense_g2_t13_q4", "five_bit_t1_q1"]
 
@@ -40,7 +40,7 @@ def test_build_order_is_a_walk_over_every_entry(group: int):
 
 
 @simulations("name", NAMES, cocotb=NAMES[:1])
-def test_builder(simulation: type[Simulation], name: str):
+def test_builder(simulation: SimulationClass, name: str):
     params = design(name)
     rng = np.random.default_rng(bench_seed())
     build = TableBuilder.build_cycles(params.group)
@@ -72,7 +72,7 @@ def test_builder(simulation: type[Simulation], name: str):
 
 
 @simulations("name", NAMES, cocotb=NAMES[:1])
-def test_lane(simulation: type[Simulation], name: str):
+def test_lane(simulation: SimulationClass, name: str):
     params = design(name)
     rng = np.random.default_rng(bench_seed())
     lane, latency = Lane(params), Lane.latency_cycles(params.tables)

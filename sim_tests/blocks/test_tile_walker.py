@@ -3,6 +3,8 @@
 A stand-in for the softmax path plays given weights when a buffer is free.
 """
 
+from functools import cache
+
 import numpy as np
 import pytest
 from amaranth.hdl import Module, Signal
@@ -16,7 +18,7 @@ from rtl.contract.number_formats import SEGMENT_BYTES
 from rtl.int8_dot.dot_engine import DotEngine
 from sim_tests.blocks.attention_cases import Case, DesignSizes, ModelSizes, beat_ints, params
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.simulations import Simulation, SimulationClass, simulations
 
 ENGINE_PORTS = ("operand_write", "beats", "results")
 WEIGHT_PORTS = ("weights", "weights_ready", "weights_free")
@@ -120,14 +122,14 @@ def compare(got: np.ndarray, wanted: np.ndarray, unknown: int) -> None:
     np.testing.assert_array_equal(got[known], wanted[known])
 
 
-def run_case(case: Case, library: VerilatedLibrary, stall) -> tuple:
+def run_case(case: Case, simulation: Simulation, stall) -> tuple:
     """Heads first, then the command; checks everything, returns the run and the simulator."""
     weights = weights_of(case)
     for weight, tile in zip(weights, case.tiles):  # as the softmax path does beyond a tile's end
         weight[:, -1, tile.positions - (weight.shape[1] - 1) * SEGMENT_BYTES:] = 0
     wanted = expected(case, weights)
     requests, memory = case.reads()
-    simulator = library.simulator()
+    simulator = simulation.simulator()
     case.set_pass_state(simulator)
     inputs = {
         **case.head_streams(), "command": np.array([case.attend_command(has_norm=1, gain_bank=1)], object),
@@ -187,17 +189,15 @@ CASES = [
     ((4, 16, 4, 16, 4), (2, 4, 32), [(1, 300), (7, 249)]),
     ((4, 64, 8, 1, 8), (2, 2, 64), [(1, 129)]),
 ]
-_libraries: dict = {}
 
 
-def library_of(design: DesignSizes) -> VerilatedLibrary:
-    if design not in _libraries:
-        _libraries[design] = VerilatedLibrary(FeedBench(params(*design)))
-    return _libraries[design]
+@cache
+def compiled(simulation: SimulationClass, design: DesignSizes) -> Simulation:
+    return simulation(FeedBench(params(*design)))
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
-@pytest.mark.parametrize("design, model, sizes", CASES)
-def test_feed(design: DesignSizes, model: ModelSizes, sizes: list, stall: float):
+@simulations("design, model, sizes", CASES, cocotb=CASES[:1])
+def test_feed(simulation: SimulationClass, design: DesignSizes, model: ModelSizes, sizes: list, stall: float):
     case = Case(params(*design), *model, sizes, seed=bench_seed(), shared_lists=model[0] == 3)
-    run_case(case, library_of(design), stall)
+    run_case(case, compiled(simulation, design), stall)

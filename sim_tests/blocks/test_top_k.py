@@ -7,12 +7,12 @@ from hls_py.golden.head.logits import top_k
 from rtl.head.top_k import TopK
 from sim_tests.blocks.test_argmax import alternation, random_rows
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.simulations import Simulation, simulations
+from sim_tests.harness.simulations import SimulationClass, simulations
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
 @simulations("rows, capacity", [(1, 1), (3, 5), (4, 64)], cocotb=[(3, 5)])
-def test_top_k(simulation: type[Simulation], rows: int, capacity: int, stall: float):
+def test_top_k(simulation: SimulationClass, rows: int, capacity: int, stall: float):
     sim = simulation(TopK(rows, capacity)).simulator()
     for k in sorted({1, capacity // 2 or 1, capacity}):
         for logits in (k, 3 * k + 7):

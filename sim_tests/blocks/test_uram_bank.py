@@ -7,7 +7,7 @@ from amaranth.sim import Simulator
 from rtl.streams.shared_module import emit_design
 from rtl.weight_buffer.uram_bank import UramBank
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.simulations import Simulation, simulations
+from sim_tests.harness.simulations import SimulationClass, simulations
 
 CYCLES = 3000
 
@@ -46,7 +46,7 @@ def shown(expected: np.ndarray, read: np.ndarray, latency: int) -> list:
 
 @simulations("width, depth, latency, style", [(72, 64, 1, "ultra"), (1, 3, 2, "auto"), (480, 37, 3, "block")],
              cocotb=[(72, 64, 1, "ultra")])
-def test_contents(simulation: type[Simulation], width: int, depth: int, latency: int, style: str):
+def test_contents(simulation: SimulationClass, width: int, depth: int, latency: int, style: str):
     inputs, expected, read = traffic(depth, width, CYCLES, bench_seed())
     run = simulation(UramBank(width, depth, latency, style)).simulator().run_vectors(inputs, ["read_data"])
     wanted = shown(expected, read, latency)

@@ -12,7 +12,7 @@ from rtl.contract.design_params import DesignParams
 from rtl.contract.number_formats import SEGMENT_BYTES, WEIGHT_MAX, round_up
 from sim_tests.blocks.test_softmax_path import design
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.simulations import Simulation, simulations
+from sim_tests.harness.simulations import SimulationClass, simulations
 
 
 class Reader(wiring.Component):
@@ -60,7 +60,7 @@ CASES = [
 
 @pytest.mark.parametrize("stall", [0.0, 0.3])
 @simulations("params, shapes", CASES, cocotb=CASES[:1])
-def test_value_accumulator(simulation: type[Simulation], params: DesignParams, shapes: list[tuple[int, int, int]],
+def test_value_accumulator(simulation: SimulationClass, params: DesignParams, shapes: list[tuple[int, int, int]],
                            stall: float):
     rng = np.random.default_rng(bench_seed())
     A, S = params.row_vectors, params.segments

@@ -1,6 +1,7 @@
 """rtl/vector_unit/drain.py, ring_reader, head_path, head_quantise against golden: values, order, stalls, cycles."""
 
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ from sim_tests.blocks.vector_bench import (
     watched,
 )
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.simulations import Simulation, SimulationClass, simulations
 
 # W, Q, P, max_head_dim
 DESIGNS = {"w4q5p4": (4, 5, 4, 96), "w8q3p3": (8, 3, 3, 64), "w2q4p1": (2, 4, 1, 100)}
@@ -104,19 +105,19 @@ def params_of(design: str) -> DesignParams:
 
 
 @cache
-def library_of(design: str) -> VerilatedLibrary:
-    return VerilatedLibrary(Bench(params_of(design)), f"drain_bench_{design}")
+def compiled(simulation: SimulationClass, design: str) -> Simulation:
+    return simulation(Bench(params_of(design)), f"drain_bench_{design}")
 
 
 class Case:
     """One simulation: its random numbers, what is loaded, and the rows that run."""
 
-    def __init__(self, design: str, name: str, stall: float, rows: int | None = None):
+    def __init__(self, simulation: SimulationClass, design: str, name: str, stall: float, rows: int | None = None):
         self.params = params_of(design)
         self.stall = stall
         self.seed = seed_of(design, name, stall, bench_seed())
         self.rng = np.random.default_rng(self.seed)
-        self.sim = library_of(design).simulator()
+        self.sim = compiled(simulation, design).simulator()
         self.rows = rows or int(self.rng.integers(1, self.params.rows + 1))
         self.sim.set("rows", self.rows)
         self.scales = self.rng.lognormal(-6, 2, (2, self.rows)).astype(np.float32)
@@ -151,9 +152,9 @@ def padded_outputs(sums: np.ndarray, outputs: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
-@pytest.mark.parametrize("design", DESIGNS)
-def test_residual(design: str, stall: float):
-    case = Case(design, "residual", stall)
+@simulations("design", DESIGNS, cocotb=["w2q4p1"])
+def test_residual(simulation: SimulationClass, design: str, stall: float):
+    case = Case(simulation, design, "residual", stall)
     params, rows, rng = case.params, case.rows, case.rng
     lanes, q = params.vector_lanes, params.outputs
     row_words = 96 // lanes
@@ -195,9 +196,9 @@ def test_residual(design: str, stall: float):
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
-@pytest.mark.parametrize("design", DESIGNS)
-def test_gated(design: str, stall: float):
-    case = Case(design, "gated", stall, rows=params_of(design).rows)
+@simulations("design", DESIGNS, cocotb=["w2q4p1"])
+def test_gated(simulation: SimulationClass, design: str, stall: float):
+    case = Case(simulation, design, "gated", stall, rows=params_of(design).rows)
     params, rows = case.params, case.rows
     lanes, q, outputs = params.vector_lanes, params.outputs, 48
     steps, base, row_words = -(-outputs // q), params.drain_steps - 20, 160 // lanes
@@ -226,14 +227,13 @@ def test_gated(design: str, stall: float):
         assert ends[-1] - ends[0] == drain.words_cycles(rows - 1, outputs, DrainMode.GATED)
 
 
-@pytest.mark.parametrize("head_dim", [18, 64, 96, 100])
-@pytest.mark.parametrize("design", DESIGNS)
-def test_heads(design: str, head_dim: int):
+@simulations("design, head_dim", product(DESIGNS, [18, 64, 96, 100]), cocotb=[("w2q4p1", 18)])
+def test_heads(simulation: SimulationClass, design: str, head_dim: int):
     params = params_of(design)
     if head_dim > params.max_head_dim:
         pytest.skip("beyond the design's max_head_dim")
     for stall in (0.0, 0.4):
-        case = Case(design, f"heads {head_dim}", stall)
+        case = Case(simulation, design, f"heads {head_dim}", stall)
         rows, rng, lanes, q = case.rows, case.rng, params.vector_lanes, params.outputs
         padded, pairs = round_up(head_dim, 8), head_dim // 2
         cos, sin = (rng.normal(size=(rows, pairs)).astype(np.float32) for _ in range(2))
@@ -277,10 +277,10 @@ def test_heads(design: str, head_dim: int):
         same(got["scale"], np.concatenate(scales))
 
 
-@pytest.mark.parametrize("design", DESIGNS)
-def test_cycles(design: str):
+@simulations("design", DESIGNS, cocotb=["w2q4p1"])
+def test_cycles(simulation: SimulationClass, design: str):
     """A tile's words at full rate, and the constant that a command adds."""
-    case = Case(design, "cycles", 0.0, rows=params_of(design).rows)
+    case = Case(simulation, design, "cycles", 0.0, rows=params_of(design).rows)
     params, rows = case.params, case.rows
     drain = Drain(params, KERNELS)
     lanes, latencies = params.vector_lanes, []
@@ -299,11 +299,10 @@ def test_cycles(design: str):
     assert latencies[0] == latencies[1]
 
 
-@pytest.mark.parametrize("head_dim", [18, 64])
-@pytest.mark.parametrize("design", DESIGNS)
-def test_heads_cycles(design: str, head_dim: int):
+@simulations("design, head_dim", product(DESIGNS, [18, 64]), cocotb=[("w2q4p1", 18)])
+def test_heads_cycles(simulation: SimulationClass, design: str, head_dim: int):
     """A head more takes its words' cycles more, because scales are computed meanwhile."""
-    case = Case(design, "heads cycles", 0.0, rows=params_of(design).rows)
+    case = Case(simulation, design, "heads cycles", 0.0, rows=params_of(design).rows)
     params, rows, padded = case.params, case.rows, round_up(head_dim, 8)
     drain = Drain(params, KERNELS)
     constants = []

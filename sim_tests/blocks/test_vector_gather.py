@@ -1,6 +1,7 @@
 """rtl/vector_unit/gather.py against golden: requests, residual, rotary memory, statistics, stalls, cycles."""
 
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from rtl.vector_unit.statistics import statistics_word
 from rtl.vector_unit.word_memory import float_words
 from sim_tests.blocks.vector_bench import as_floats, commands, load_layout, same, seed_of, watched
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.simulations import Simulation, SimulationClass, simulations
 
 DESIGNS = {"w4p3b16": (4, 3, 16), "w8p4b16": (8, 4, 16), "w2p1b64": (2, 1, 64)}
 
@@ -55,11 +56,11 @@ class Bench(wiring.Component):
 
 
 @cache
-def library_of(design: str) -> tuple[DesignParams, VerilatedLibrary]:
+def compiled(simulation: SimulationClass, design: str) -> tuple[DesignParams, Simulation]:
     lanes, rows, beat_bytes = DESIGNS[design]
     params = DesignParams(rows=rows, tables=1, outputs=2, vector_lanes=lanes, ports=1, port_bytes=beat_bytes,
                           max_hidden=96, max_inner=96, max_head_dim=100)
-    return params, VerilatedLibrary(Bench(params), f"gather_bench_{design}")
+    return params, simulation(Bench(params), f"gather_bench_{design}")
 
 
 def beats_of(table: bytes, beat: int, beats: int, beat_bytes: int) -> list[int]:
@@ -67,14 +68,13 @@ def beats_of(table: bytes, beat: int, beats: int, beat_bytes: int) -> list[int]:
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
-@pytest.mark.parametrize("head_dim", [0, 18, 64, 100])
-@pytest.mark.parametrize("design", DESIGNS)
-def test_gather(design: str, head_dim: int, stall: float):
-    params, library = library_of(design)
+@simulations("design, head_dim", product(DESIGNS, [0, 18, 64, 100]), cocotb=[("w4p3b16", 0), ("w4p3b16", 18)])
+def test_gather(simulation: SimulationClass, design: str, head_dim: int, stall: float):
+    params, bench = compiled(simulation, design)
     lanes, beat_bytes = params.vector_lanes, params.beat_bytes
     seed = seed_of(design, head_dim, stall, bench_seed())
     rng = np.random.default_rng(seed)
-    sim = library.simulator()
+    sim = bench.simulator()
     rows, length, pairs = int(rng.integers(1, params.rows + 1)), int(rng.choice([72, 88, 96])), head_dim // 2
     tokens, positions = rng.integers(0, 40, params.rows), rng.integers(0, 30, params.rows)
     row_beats = -(-2 * length // beat_bytes)
@@ -138,9 +138,9 @@ def test_gather(design: str, head_dim: int, stall: float):
         assert run.transfer_cycles["finished"][0] - 2 - times[0] == Gather(params).interval_cycles(rows, command)
 
 
-def test_waits_for_the_residual_port():
-    _, library = library_of("w4p3b16")
-    sim = library.simulator()
+@simulations()
+def test_waits_for_the_residual_port(simulation: SimulationClass):
+    sim = compiled(simulation, "w4p3b16")[1].simulator()
     sim.set("rows", 1)
     command = commands(GATHER, dict(words=2, row_words=2, embedding_row_beats=1))
     sim.set("taken", 1)

@@ -21,7 +21,7 @@ from rtl.vector_unit.word_memory import WordMemory, float_words
 from sim_tests.blocks.test_vector_statistics import gain_beats, word_fields
 from sim_tests.blocks.vector_bench import as_words, commands, load_layout, same, seed_of, watched
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.simulations import Simulation, SimulationClass, simulations
 
 # W, P, T, G: T·G of 15, 28 and 6 elements; then ports·16 bytes a beat
 DESIGNS = {"w4p3tg15": (4, 3, 5, 3, "five_bit", 16), "w8p4tg28": (8, 4, 7, 4, "dense", 32),
@@ -90,8 +90,8 @@ def params_of(design: str) -> DesignParams:
 
 
 @cache
-def library_of(design: str) -> VerilatedLibrary:
-    return VerilatedLibrary(Bench(params_of(design)), f"quantise_bench_{design}")
+def compiled(simulation: SimulationClass, design: str) -> Simulation:
+    return simulation(Bench(params_of(design)), f"quantise_bench_{design}")
 
 
 def int8_of(payloads: np.ndarray, count: int) -> np.ndarray:
@@ -99,12 +99,12 @@ def int8_of(payloads: np.ndarray, count: int) -> np.ndarray:
 
 
 class Case:
-    def __init__(self, design: str, name: str, stall: float):
+    def __init__(self, simulation: SimulationClass, design: str, name: str, stall: float):
         self.params = params_of(design)
         self.stall = stall
         self.seed = seed_of(design, name, stall, bench_seed())
         self.rng = np.random.default_rng(self.seed)
-        self.sim = library_of(design).simulator()
+        self.sim = compiled(simulation, design).simulator()
         self.rows = int(self.rng.integers(1, self.params.rows + 1))
         self.sim.set("rows", self.rows)
 
@@ -131,9 +131,9 @@ class Case:
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
-@pytest.mark.parametrize("design", DESIGNS)
-def test_activations(design: str, stall: float):
-    case = Case(design, "activations", stall)
+@simulations("design", DESIGNS, cocotb=["w2p1tg6"])
+def test_activations(simulation: SimulationClass, design: str, stall: float):
+    case = Case(simulation, design, "activations", stall)
     params, sim, rows = case.params, case.sim, case.rows
     lanes, elements = params.vector_lanes, params.slice_elements
     for number, (length, source, has_norm) in enumerate([
@@ -172,9 +172,9 @@ def test_activations(design: str, stall: float):
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
-@pytest.mark.parametrize("design", DESIGNS)
-def test_head_operands(design: str, stall: float):
-    case = Case(design, "head", stall)
+@simulations("design", DESIGNS, cocotb=["w2p1tg6"])
+def test_head_operands(simulation: SimulationClass, design: str, stall: float):
+    case = Case(simulation, design, "head", stall)
     params, sim, rows = case.params, case.sim, case.rows
     lanes, length = params.vector_lanes, 88
     x, gain = case.values(length), case.rng.normal(size=length).astype(np.float32)
@@ -199,8 +199,9 @@ def test_head_operands(design: str, stall: float):
         assert times[-1] - times[0] == block.slice_cycles(rows, segments, for_head=True) - 16 // lanes
 
 
-def test_waits_for_its_buffer():
-    case = Case("w2p1tg6", "buffer", 0.0)
+@simulations()
+def test_waits_for_its_buffer(simulation: SimulationClass):
+    case = Case(simulation, "w2p1tg6", "buffer", 0.0)
     sim, params = case.sim, case.params
     x = case.values(24)
     case.write(QuantiseSource.VECTOR, x, 12, False, None, 0)

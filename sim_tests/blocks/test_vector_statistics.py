@@ -17,7 +17,7 @@ from rtl.streams import shapes
 from rtl.vector_unit.gain_memory import GainMemory
 from rtl.vector_unit.statistics import FOLD, Statistics, statistics_word
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.simulations import Simulation, SimulationClass, simulations
 
 LARGEST = np.float32(3.0e38)
 
@@ -55,8 +55,8 @@ def params_of(lanes: int, rows: int, beat_bytes: int) -> DesignParams:
 
 
 @cache
-def library_of(lanes: int, rows: int, beat_bytes: int) -> VerilatedLibrary:
-    return VerilatedLibrary(Bench(params_of(lanes, rows, beat_bytes)), f"statistics_bench_{lanes}_{rows}_{beat_bytes}")
+def compiled(simulation: SimulationClass, lanes: int, rows: int, beat_bytes: int) -> Simulation:
+    return simulation(Bench(params_of(lanes, rows, beat_bytes)), f"statistics_bench_{lanes}_{rows}_{beat_bytes}")
 
 
 def gain_beats(params: DesignParams, gain: np.ndarray, bank: int) -> dict[str, np.ndarray]:
@@ -84,12 +84,12 @@ def float_of(bits: int) -> float:
     return float(np.array(bits, np.uint32).view(np.float32)[()])
 
 
-@pytest.mark.parametrize("lanes, rows, beat_bytes", [(4, 3, 16), (8, 1, 16), (2, 4, 32), (8, 4, 32)])
-def test_statistics(lanes: int, rows: int, beat_bytes: int):
+@simulations("lanes, rows, beat_bytes", [(4, 3, 16), (8, 1, 16), (2, 4, 32), (8, 4, 32)], cocotb=[(4, 3, 16)])
+def test_statistics(simulation: SimulationClass, lanes: int, rows: int, beat_bytes: int):
     params = params_of(lanes, rows, beat_bytes)
     seed = bench_seed()
     rng = np.random.default_rng(seed)
-    sim = library_of(lanes, rows, beat_bytes).simulator()
+    sim = compiled(simulation, lanes, rows, beat_bytes).simulator()
     bank = 0
     for length, has_norm, stall in [(24, True, 0.0), (136, True, 0.4), (8, False, 0.0), (64, True, 0.4),
                                     (328, True, 0.0), (200, False, 0.3), (72, True, 0.2)]:
@@ -127,9 +127,9 @@ def test_statistics(lanes: int, rows: int, beat_bytes: int):
             bank ^= 1
 
 
-@pytest.mark.parametrize("lanes, rows, beat_bytes", [(4, 3, 16), (8, 4, 32)])
-def test_a_word_every_cycle(lanes: int, rows: int, beat_bytes: int):
-    sim = library_of(lanes, rows, beat_bytes).simulator()
+@simulations("lanes, rows, beat_bytes", [(4, 3, 16), (8, 4, 32)], cocotb=[(4, 3, 16)])
+def test_a_word_every_cycle(simulation: SimulationClass, lanes: int, rows: int, beat_bytes: int):
+    sim = compiled(simulation, lanes, rows, beat_bytes).simulator()
     for running in (1, rows):
         x = np.ones((running, 328), np.float32)
         sim.set("rows", running)
@@ -138,10 +138,10 @@ def test_a_word_every_cycle(lanes: int, rows: int, beat_bytes: int):
         sim.run_streams({"fold": {"words": [328 // lanes], "sums": [0]}}, {})
 
 
-@pytest.mark.parametrize("lanes, rows, beat_bytes", [(8, 1, 16)])
-def test_gains_wait_for_their_bank(lanes: int, rows: int, beat_bytes: int):
+@simulations("lanes, rows, beat_bytes", [(8, 1, 16)], cocotb=[(4, 3, 16)])
+def test_gains_wait_for_their_bank(simulation: SimulationClass, lanes: int, rows: int, beat_bytes: int):
     params = params_of(lanes, rows, beat_bytes)
-    sim = library_of(lanes, rows, beat_bytes).simulator()
+    sim = compiled(simulation, lanes, rows, beat_bytes).simulator()
     gain = np.arange(24, dtype=np.float32)
     sim.run_streams({"gains": gain_beats(params, gain, 1)}, {})
     sim.run_streams({"gains": gain_beats(params, gain, 0)}, {})

@@ -41,7 +41,7 @@ from sim_tests.blocks.vector_bench import (
     watched,
 )
 from sim_tests.harness.bench import bench_seed
-from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.simulations import Simulation, SimulationClass, simulations
 
 HIDDEN, INNER, HEAD_DIM, HEADS = 40, 72, 18, 3
 HEAD_PADDED = 24
@@ -88,23 +88,23 @@ DESIGNS = {"w4q5p3t5": (4, 5, 3, 5), "w8q3p2t7": (8, 3, 2, 7), "w2q4p1t3": (2, 4
 
 
 @cache
-def library_of(design: str) -> tuple[DesignParams, VerilatedLibrary]:
+def compiled(simulation: SimulationClass, design: str) -> tuple[DesignParams, Simulation]:
     lanes, outputs, rows, tables = DESIGNS[design]
     params = DesignParams(rows=rows, tables=tables, outputs=outputs, vector_lanes=lanes, ports=1, port_bytes=16,
                           max_hidden=HIDDEN, max_inner=INNER, max_head_dim=HEAD_DIM, tile_steps=32, drain_steps=100,
                           activations=("relu_squared",) if lanes == 2 else ("silu", "relu_squared"))
-    return params, VerilatedLibrary(Bench(params), f"vector_bench_{design}")
+    return params, simulation(Bench(params), f"vector_bench_{design}")
 
 
 class Layer:
     """The simulated unit and the golden state beside it."""
 
-    def __init__(self, design: str, stall: float):
-        self.params, library = library_of(design)
+    def __init__(self, simulation: SimulationClass, design: str, stall: float):
+        self.params, bench = compiled(simulation, design)
         self.lanes = self.params.vector_lanes
         self.stall, self.seed = stall, seed_of(design, stall, bench_seed())
         self.rng = np.random.default_rng(self.seed)
-        self.sim = library.simulator()
+        self.sim = bench.simulator()
         self.rows = int(self.rng.integers(1, self.params.rows + 1))
         self.sim.set("pass_state__rows", self.rows)
         self.sim.set("activation_free", 3)
@@ -146,9 +146,10 @@ class Layer:
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.3])
-@pytest.mark.parametrize("design", [*list(DESIGNS)[:2], pytest.param(list(DESIGNS)[2], marks=pytest.mark.full)])
-def test_layer(design: str, stall: float):
-    layer = Layer(design, stall)
+@simulations("design", [*list(DESIGNS)[:2], pytest.param(list(DESIGNS)[2], marks=pytest.mark.full)],
+             cocotb=list(DESIGNS)[:1])
+def test_layer(simulation: SimulationClass, design: str, stall: float):
+    layer = Layer(simulation, design, stall)
     params, sim, rows, lanes, rng = layer.params, layer.sim, layer.rows, layer.lanes, layer.rng
     words = {name: width // lanes for name, width in (("hidden", HIDDEN), ("inner", INNER))}
 
@@ -257,10 +258,10 @@ def residual_drain(layer: Layer, residual: np.ndarray, scale: np.ndarray, buffer
     return golden.drain_residual(np.concatenate(parts, axis=1), golden.row_scales(scale, 0.05), residual)
 
 
-@pytest.mark.parametrize("design", list(DESIGNS)[:2])
-def test_engines_run_beside_one_another(design: str):
+@simulations("design", list(DESIGNS)[:2], cocotb=list(DESIGNS)[:1])
+def test_engines_run_beside_one_another(simulation: SimulationClass, design: str):
     """A gated drain and attention write the vector at once; then heads are drained while slices are being taken."""
-    layer = Layer(design, 0.3)
+    layer = Layer(simulation, design, 0.3)
     rows, lanes, rng = layer.rows, layer.lanes, layer.rng
     row_words, first = INNER // lanes, 40
     attention = rng.normal(size=(rows, INNER - first)).astype(np.float32)
