@@ -21,12 +21,14 @@ CATALOGUE = Path(__file__).with_name("blocks.yaml")
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Rows, the instances (path, module) that each one has in ``hierarchy``, its budget line, and the lines' LUTs."""
+    """Rows, the instances (path, module) that each one has in ``hierarchy``, its budget line, the DSPs
+    that an instance is meant to be, where that is declared, and the lines' LUTs."""
 
     board: Board
     hierarchy: Hierarchy
     rows: dict[str, list[tuple[str, str]]]
     lines: dict[str, str]
+    dsps: dict[str, int]
     budgets: dict[str, float]
 
     def verilog(self, row: str, whole: bool = False) -> dict[str, int]:
@@ -53,6 +55,7 @@ def load() -> Catalogue:
     hierarchy = Hierarchy.read(verilog.read_text(), TOP)
     rows = partition(hierarchy, {row: entry["instances"] for row, entry in found["blocks"].items()})
     return Catalogue(board, hierarchy, rows, {row: entry["line"] for row, entry in found["blocks"].items()},
+                     {row: entry["dsp48e2"] for row, entry in found["blocks"].items() if "dsp48e2" in entry},
                      {line: 1000 * thousands for line, thousands in found["budgets"].items()})
 
 

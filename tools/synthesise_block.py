@@ -40,18 +40,20 @@ rename -hide w:*[*]*
 synth_xilinx -family xcup -noiopad -noclkbuf -flatten -top {top}
 write_json netlist.json
 """
-BATCH, BATCH_CHARACTERS = "batch", 400_000
+BATCH, BATCH_CHARACTERS = "batch", 900_000
 COUNTED = ("lut", "lut_memory", "ff", "dsp", "bram36", "uram")
 TITLES = {"lut": "LUT", "lut_memory": "of it memory", "ff": "FF", "dsp": "DSP", "bram36": "BRAM36", "uram": "URAM"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: what all instances of a block take together."""
+    """A row of the table: what all instances of a block take together. ``counted``: what Yosys made of a block that is
+    meant to be DSPs only."""
 
     name: str
     count: int
     used: netlist.Usage
+    counted: netlist.Usage | None = None
 
 
 def yosys() -> Path:
@@ -134,8 +136,18 @@ def row(catalogue: known_blocks.Catalogue, name: str) -> Row:
              if (used := from_cache(name, text)) is not None]
     longest = max((used for used, _ in kinds), key=lambda used: used.levels)
     totals = {f: sum(count * getattr(used, f) for used, count in kinds) for f in COUNTED}
-    return Row(name, sum(count for _, count in kinds),
-               netlist.Usage(**totals, levels=longest.levels, path=longest.path))
+    used = netlist.Usage(**totals, levels=longest.levels, path=longest.path)
+    count = sum(count for _, count in kinds)
+    if name in catalogue.dsps:
+        meant = netlist.Usage(lut=0, lut_memory=0, ff=0, dsp=count * catalogue.dsps[name], bram36=0, uram=0, levels=0,
+                              path=())
+        return Row(name, count, meant, used)
+    return Row(name, count, used)
+
+
+def notes(rows: list[Row]) -> list[str]:
+    return [f"{r.name}: DSPs as meant; of their logic Yosys makes {r.counted.dsp:,} DSPs, {r.counted.lut:,} LUT and "
+            f"{r.counted.ff:,} FF" for r in rows if r.counted]
 
 
 def total(rows: list[Row]) -> dict[str, float]:
@@ -193,6 +205,8 @@ def main() -> None:
     synthesise_missing(catalogue, names)
     rows = [row(catalogue, name) for name in names]
     whole = not chosen.block
+    for note in notes(rows):
+        print(note)
     show(*table(catalogue, rows, whole))
     if whole:
         show(*lines(catalogue, rows))
@@ -214,7 +228,8 @@ def write_table(path: Path, catalogue: known_blocks.Catalogue, rows: list[Row]) 
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]
     made = (f"{yosys_version()}, board {catalogue.board.name}, design {catalogue.board.params.design_hash:032x}\n\n"
-            f"{markdown(*lines(catalogue, rows))}\n{markdown(*table(catalogue, rows, True))}")
+            f"{markdown(*lines(catalogue, rows))}\n{markdown(*table(catalogue, rows, True))}\n"
+            + "".join(f"{note}.\n" for note in notes(rows)))
     path.write_text(f"{head}{BEGIN}\n{made}{END}{tail}")
 
 
