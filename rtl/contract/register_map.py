@@ -50,8 +50,8 @@ class ErrorCause(IntEnum):
     NONE = 0
     ABORTED = 1
     WATCHDOG = 2
-    """No progress for WATCHDOG_LIMIT cycles, in all or by a memory port that owes an answer; ERROR_INFO: bit mask of busy
-    units (Unit numbers), bit 15 sequencer, bit 16 + p silent port p."""
+    """No progress for WATCHDOG_LIMIT cycles, in all or by a memory port that owes an answer; ERROR_INFO: bit mask of
+    busy units (Unit numbers), bit 14 pass loader, bit 15 sequencer, bit 16 + p silent port p."""
     READ_ERROR = 3
     """AXI read answered SLVERR or DECERR; ERROR_INFO: port."""
     WRITE_ERROR = 4

@@ -1,6 +1,6 @@
 """The control plane: registers, pass loader, sequencer, queues, supervisor, counters."""
 
-from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, DomainRenamer, Module, ResetSignal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -125,7 +125,7 @@ class Control(wiring.Component):
         started = Cat(*[q.started for q in queues]).any()
         m.d.comb += [
             supervisor.progress.eq(self.progress | started | self.done.any()), supervisor.owes.eq(self.owes),
-            supervisor.watch_info.eq(Cat(self.unit_busy, *[0] * (15 - len(Unit)), sequencer.busy)),
+            supervisor.watch_info.eq(Cat(self.unit_busy, Const(0, 14 - len(Unit)), loader.busy, sequencer.busy)),
             supervisor.settled.eq(self.settled), self.stop.eq(supervisor.stop),
             self.unit_reset.eq(supervisor.unit_reset),
             self.running.eq(running),

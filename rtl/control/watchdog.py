@@ -1,6 +1,6 @@
 """Notices that nothing moves any more, in the machine as a whole or on one channel of memory."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -21,7 +21,7 @@ class Watchdog(wiring.Component):
     owes[c]  : channel c owes an answer and gave none in this cycle.
     limit    : cycles, 0: never bites. Change it only while ``running`` is low.
     bites    : in the cycle behind the ``limit``-th, and until ``running`` falls or things move again.
-    silent   : channels that are silent for ``limit`` cycles.
+    silent   : while it bites: channels silent for ``limit`` cycles, or that owe an answer where nothing moves at all.
 
     Timing: combinational behind the counters.
     """
@@ -44,5 +44,6 @@ class Watchdog(wiring.Component):
             m.d.comb += expired[n].eq(over)
         active = self.running & (self.limit != 0)
         m.d.comb += [self.bites.eq(active & expired.any()),
-                     Cat(*self.silent).eq(expired[1:] & active.replicate(self.channels))]
+                     *(silent.eq(active & (over | (expired[0] & owes)))
+                       for silent, over, owes in zip(self.silent, expired[1:], self.owes))]
         return m

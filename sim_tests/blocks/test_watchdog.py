@@ -12,14 +12,14 @@ from sim_tests.harness.fast import VerilatedLibrary
 
 
 def golden(running: np.ndarray, progress: np.ndarray, owes: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """(bites [n], silent [n, channels]): what ``limit`` cycles before each one give."""
+    """(bites [n], silent [n, channels]) by the ``limit`` cycles before each one."""
     still = np.concatenate([~progress[:, None], owes], axis=1).astype(bool) & running[:, None].astype(bool)
     expired = np.zeros_like(still)
     run = np.zeros(still.shape[1], int)
     for n, now in enumerate(still):
         expired[n] = (run >= limit) & bool(running[n]) & (limit > 0)
         run = np.where(now, run + 1, 0)
-    return expired.any(axis=1), expired[:, 1:]
+    return expired.any(axis=1), expired[:, 1:] | (expired[:, :1] & owes)
 
 
 @pytest.mark.parametrize("simulation, channels, limit, cycles", [
