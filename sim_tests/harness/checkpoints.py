@@ -368,7 +368,7 @@ def dequantised(values: np.ndarray, kind: str) -> np.ndarray:
 
 
 def gguf_bytes(metadata: dict[str, Any], tensors: list[GgufTensor], alignment: int = 32) -> bytes:
-    """A whole file. Integers are uint32, floats float32; lists take their first element's type."""
+    """A whole file. Integers are uint32, in lists int32, floats float32; lists take their first element's type."""
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata))
     for key, value in metadata.items():
         head += _text(key) + _value(value)
@@ -400,7 +400,7 @@ def _scalar(value: Any) -> tuple[int, bytes]:
 
 def _value(value: Any) -> bytes:
     if isinstance(value, list):
-        parts = [_scalar(v) for v in value]
+        parts = [(5, struct.pack("<i", v)) if type(v) is int else _scalar(v) for v in value]
         return struct.pack("<IIQ", 9, parts[0][0] if parts else 4, len(parts)) + b"".join(raw for _, raw in parts)
     kind, raw = _scalar(value)
     return struct.pack("<I", kind) + raw
