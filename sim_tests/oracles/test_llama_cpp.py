@@ -29,7 +29,10 @@ LINEAR = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 2.0}
 CASES: list[tuple[str, Any, str, bool, dict[str, Any]]] = [
     ("llama", LLAMA, "TQ2_0", False, {}), ("llama", LLAMA, "TQ1_0", True, {}),
     ("llama", replace(LLAMA, llama3=True), "TQ2_0", False, {}), ("llama", LLAMA, "TQ2_0", False, LINEAR),
-    ("bitnet", BITNET, "TQ2_0", False, {}), ("bitnet", BITNET, "TQ1_0", True, {})]
+    ("bitnet", BITNET, "TQ2_0", False, {}), ("bitnet", BITNET, "TQ1_0", True, {}),
+    ("bitnet", FAMILIES["1bitllm-3b"].reduced(vocabulary=1024, width=200), "F16", False, {}),
+    ("llama", FAMILIES["falcon3-1b"].reduced(vocabulary=1024, width=512), "TQ2_0", False, {}),
+    ("llama", FAMILIES["falcon-e-1b"].reduced(vocabulary=1024, width=512), "TQ1_0", False, {})]
 LIKELY = -80.0
 """Logarithms of probabilities below it are no more than a float's limit."""
 
