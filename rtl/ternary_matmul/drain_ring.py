@@ -7,9 +7,14 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.contract.command_words import DRAIN_TILES
 from rtl.contract.design_params import DesignParams
-from rtl.contract.number_formats import bits_for
+from rtl.contract.number_formats import bits_for, round_up
 from rtl.streams import shapes
 from rtl.weight_buffer.uram_bank import UramBank
+
+ROWS_A_BANK, WRITE_BITS = 2, 9
+"""Five sums of 21 bits of two rows fill the width of three UltraRAMs, which can be written in parts of 9 bits."""
+URAM_STEPS = 1024
+"""From this depth on the ring is UltraRAM: three for two rows, instead of six block RAMs."""
 
 
 class DrainRing(wiring.Component):
@@ -77,16 +82,21 @@ class DrainRing(wiring.Component):
         row, pending = Signal.like(read.row), Signal()
         m.d.sync += [pending.eq(read.enable), row.eq(read.row)]
         word = Signal(self.word_bits, reset_less=True)
-        words = []
-        for r in range(p.rows):
-            bank = UramBank(self.word_bits, p.drain_steps, 1, "block")
-            m.submodules[f"words_{r}"] = bank
+        words: list[Value] = []
+        style = "ultra" if p.drain_steps >= URAM_STEPS else "block"
+        lane_bits = round_up(self.word_bits, WRITE_BITS)
+        for first in range(0, p.rows, ROWS_A_BANK):
+            rows = range(first, min(first + ROWS_A_BANK, p.rows))
+            bank = UramBank(lane_bits * len(rows), p.drain_steps, 1, style, write_lanes=len(rows))
+            m.submodules[f"words_{first}"] = bank
             m.d.comb += [
-                bank.write_enable.eq(self.write[r]), bank.write_address.eq(self.write_step),
-                bank.write_data.eq(self.write_data.word_select(r, self.word_bits)),
-                bank.read_enable.eq(read.enable & (read.row == r)), bank.read_address.eq(read.step),
+                bank.write_enable.eq(self.write[rows.start:rows.stop]), bank.write_address.eq(self.write_step),
+                *(bank.write_data.word_select(r - first, lane_bits).eq(
+                    self.write_data.word_select(r, self.word_bits)) for r in rows),
+                bank.read_enable.eq(read.enable & (read.row >= rows.start) & (read.row < rows.stop)),
+                bank.read_address.eq(read.step),
             ]
-            words.append(bank.read_data)
+            words += [bank.read_data.word_select(r - first, lane_bits)[:self.word_bits] for r in rows]
         with m.If(pending):
             m.d.sync += word.eq(Array(words)[row])
         m.d.comb += Value.cast(read.data).eq(word)

@@ -27,6 +27,7 @@ class UramBank(wiring.Component):
     depth        : words, ≥ 2.
     read_latency : cycles from ``read_enable`` to ``read_data``, 1 … 3; from 2 on the output is registered.
     style        : what the vendor's tool shall build: "ultra", "block", "distributed" or "auto".
+    write_lanes  : equal parts of a word, each with a bit of ``write_enable``; several want multiples of 8 or 9 bits.
 
     ``read_data`` of a read stays until the next read's arrives. UltraRAM's rules hold whatever is built: contents are
     undefined until written, there is one clock, and reading an address in the cycle in which it is written yields
@@ -36,7 +37,8 @@ class UramBank(wiring.Component):
     contents, which UltraRAM hasn't. Source: UltraScale Architecture Memory Resources (UG573), chapter 2.
     """
 
-    def __init__(self, width: int, depth: int, read_latency: int = 1, style: str = "ultra"):
+    def __init__(self, width: int, depth: int, read_latency: int = 1, style: str = "ultra",
+                 write_lanes: int = 1):
         if width < 1:
             raise ValueError(f"width is {width}; it must be at least 1")
         if depth < 2:
@@ -45,16 +47,20 @@ class UramBank(wiring.Component):
             raise ValueError(f"read_latency is {read_latency}; it must be 1 … 3")
         if style not in STYLES:
             raise ValueError(f"style is {style!r}; it must be one of {', '.join(STYLES)}")
+        if write_lanes < 1 or width % write_lanes:
+            raise ValueError(f"write_lanes is {write_lanes}; it must divide the width, {width}")
         self.width, self.depth, self.read_latency, self.style = width, depth, read_latency, style
+        self.write_lanes = write_lanes
         self.address_bits = bits_for(depth - 1)
         super().__init__({
-            "write_enable": In(1), "write_address": In(self.address_bits), "write_data": In(width),
+            "write_enable": In(write_lanes), "write_address": In(self.address_bits), "write_data": In(width),
             "read_enable": In(1), "read_address": In(self.address_bits), "read_data": Out(width),
         })
 
     @property
     def module_name(self) -> str:
-        return f"memory_bank_{self.width}x{self.depth}_latency{self.read_latency}_{self.style}"
+        lanes = f"_lanes{self.write_lanes}" if self.write_lanes > 1 else ""
+        return f"memory_bank_{self.width}x{self.depth}_latency{self.read_latency}_{self.style}{lanes}"
 
     def elaborate(self, platform):
         m = Module()
@@ -66,7 +72,8 @@ class UramBank(wiring.Component):
                 i_read_enable=self.read_enable, i_read_address=self.read_address, o_read_data=self.read_data)
             return m
         m.submodules.memory = memory = Memory(shape=self.width, depth=self.depth, init=[])
-        write, read = memory.write_port(), memory.read_port(transparent_for=())
+        write = memory.write_port(granularity=self.width // self.write_lanes)
+        read = memory.read_port(transparent_for=())
         m.d.comb += [
             write.en.eq(self.write_enable), write.addr.eq(self.write_address), write.data.eq(self.write_data),
             read.en.eq(self.read_enable), read.addr.eq(self.read_address),
@@ -84,15 +91,23 @@ class UramBank(wiring.Component):
     def _verilog(self) -> str:
         word, address = f"[{self.width - 1}:0]", f"[{self.address_bits - 1}:0]"
         style = "" if self.style == "auto" else f'(* ram_style = "{self.style}" *) '
+        enable_range = f"[{self.write_lanes - 1}:0] " if self.write_lanes > 1 else ""
+        writes = ["  always @(posedge clk) if (write_enable) memory[write_address] <= write_data;"]
+        if self.write_lanes > 1:
+            step = self.width // self.write_lanes
+            parts = [f"[{step * (lane + 1) - 1}:{step * lane}]" for lane in range(self.write_lanes)]
+            writes = ["  always @(posedge clk) begin",
+                      *(f"    if (write_enable[{lane}]) memory[write_address]{part} <= write_data{part};"
+                        for lane, part in enumerate(parts)), "  end"]
         lines = [
             f"\nmodule {self.module_name}(clk, write_enable, write_address, write_data, read_enable, read_address, "
             "read_data);",
             "  input clk;",
-            "  input write_enable;", f"  input {address} write_address;", f"  input {word} write_data;",
+            f"  input {enable_range}write_enable;", f"  input {address} write_address;", f"  input {word} write_data;",
             "  input read_enable;", f"  input {address} read_address;", f"  output {word} read_data;",
             f"  {style}reg {word} memory [0:{self.depth - 1}];",
             f"  reg {word} stage_0;",
-            "  always @(posedge clk) if (write_enable) memory[write_address] <= write_data;",
+            *writes,
             "  always @(posedge clk) if (read_enable) stage_0 <= memory[read_address];",
         ]
         enable = "read_enable"
