@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     found = survey(arguments.model, arguments.i2s_layout, not arguments.headers, Progress(arguments.quiet).bars)
     if found.items:
         for item in found.items[:MOST_ITEMS]:
-            print(f"not supported: {' '.join(item.split())}")
+            print(f"not supported: {_printable(item)}")
         if len(found.items) > MOST_ITEMS:
             print(f"… and {len(found.items) - MOST_ITEMS} more")
         count = len(found.items)
@@ -84,6 +84,11 @@ def board_lines(found: Survey, board: Board) -> list[str]:
     return [f"{board.name}: yes, {shape.max_rows} of {board.params.rows} rows a pass, context up to {positions}",
             f"  {sizes}",
             f"  tokens/s at most, one sequence, by the bus ({board.default_memory}, {rate / 1e9:.1f} GB/s): {bounds}"]
+
+
+def _printable(text: str) -> str:
+    """One line that any terminal takes: names in a file may be anything."""
+    return " ".join(text.split()).encode(errors="backslashreplace").decode()
 
 
 def _size(count: int) -> str:

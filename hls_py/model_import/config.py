@@ -121,22 +121,22 @@ def parse_config(raw: dict[str, Any], where: str = "config.json") -> ModelConfig
         raise Unsupported(where, items)
 
     bitnet_class = model_type == "bitnet" or any("bitnet" in str(a).lower() for a in architectures)
-    hidden = _size(raw, "hidden_size", where)
-    heads = _size(raw, "num_attention_heads", where)
+    hidden = positive_size(raw, "hidden_size", where)
+    heads = positive_size(raw, "num_attention_heads", where)
     if raw.get("head_dim") is None and hidden % heads:
         raise TellmeError(f"{where}: hidden_size {hidden} is not a multiple of {heads} heads and head_dim is not given")
     config = ModelConfig(
         model_type=str(model_type),
         hidden_size=hidden,
-        layers=_size(raw, "num_hidden_layers", where),
+        layers=positive_size(raw, "num_hidden_layers", where),
         heads=heads,
-        kv_heads=_size(raw, "num_key_value_heads", where, default=heads),
-        head_dim=_size(raw, "head_dim", where, default=hidden // heads),
-        intermediate_size=_size(raw, "intermediate_size", where),
-        vocabulary=_size(raw, "vocab_size", where),
-        max_positions=_size(raw, "max_position_embeddings", where, default=2048),
+        kv_heads=positive_size(raw, "num_key_value_heads", where, default=heads),
+        head_dim=positive_size(raw, "head_dim", where, default=hidden // heads),
+        intermediate_size=positive_size(raw, "intermediate_size", where),
+        vocabulary=positive_size(raw, "vocab_size", where),
+        max_positions=positive_size(raw, "max_position_embeddings", where, default=2048),
         activation=ACTIVATIONS[activation],
-        norm_epsilon=_number(raw, "rms_norm_eps", where, 1e-5 if model_type == "bitnet" else 1e-6),
+        norm_epsilon=positive_number(raw, "rms_norm_eps", where, 1e-5 if model_type == "bitnet" else 1e-6),
         rope=rope,
         tied_head=bool(raw.get("tie_word_embeddings", False)),
         linear_class=linear_class if quantisation else None,
@@ -161,7 +161,7 @@ def _rope(raw: dict[str, Any], where: str, items: list[str]) -> Rope:
     if not isinstance(scaling, dict):
         items.append(f"rope_scaling {scaling!r} is not supported")
         scaling = {}
-    theta = _number(parameters if "rope_theta" in parameters else raw, "rope_theta", where, 1e4)
+    theta = positive_number(parameters if "rope_theta" in parameters else raw, "rope_theta", where, 1e4)
     name = "rope_parameters" if parameters else "rope_scaling"
     values = parameters or scaling
     kind = values.get("rope_type", values.get("type", "default" if not scaling or parameters else None))
@@ -170,12 +170,12 @@ def _rope(raw: dict[str, Any], where: str, items: list[str]) -> Rope:
     if kind in ("default", "none"):
         return Rope(theta)
     if kind == "linear":
-        return Rope(theta, linear_factor=_number(values, "factor", f"{where}: {name}", None))
+        return Rope(theta, linear_factor=positive_number(values, "factor", f"{where}: {name}", None))
     if kind == "llama3":
         inner = f"{where}: {name}"
-        llama3 = Llama3Scaling(_number(values, "factor", inner, None), _number(values, "low_freq_factor", inner, None),
-                               _number(values, "high_freq_factor", inner, None),
-                               _size(values, "original_max_position_embeddings", inner))
+        llama3 = Llama3Scaling(*(positive_number(values, key, inner, None) for key in
+                                 ("factor", "low_freq_factor", "high_freq_factor")),
+                               positive_size(values, "original_max_position_embeddings", inner))
         if llama3.high_frequency_factor <= llama3.low_frequency_factor:
             raise TellmeError(f"{inner}: high_freq_factor {llama3.high_frequency_factor} is not above low_freq_factor "
                               f"{llama3.low_frequency_factor}")
@@ -192,7 +192,7 @@ def _mapping(raw: dict[str, Any], key: str, where: str) -> dict[str, Any]:
     return value
 
 
-def _size(raw: dict[str, Any], key: str, where: str, default: int | None = None) -> int:
+def positive_size(raw: dict[str, Any], key: str, where: str, default: int | None = None) -> int:
     value = raw.get(key)
     if value is None:
         value = default
@@ -201,7 +201,7 @@ def _size(raw: dict[str, Any], key: str, where: str, default: int | None = None)
     return value
 
 
-def _number(raw: dict[str, Any], key: str, where: str, default: float | None) -> float:
+def positive_number(raw: dict[str, Any], key: str, where: str, default: float | None) -> float:
     value = raw.get(key)
     if value is None:
         value = default

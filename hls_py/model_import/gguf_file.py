@@ -62,6 +62,8 @@ class GgufFile:
             reader = _Reader(path)
         except OSError as error:
             raise TellmeError(f"{path} can't be read: {error.strerror or error}") from None
+        except UnicodeDecodeError:
+            raise TellmeError(f"{path} can't be read as GGUF (a name in it is no UTF-8); download it again") from None
         except (ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError, struct.error) as error:
             text = " ".join(str(error.args[0] if error.args else error).split())
             raise TellmeError(f"{path} can't be read as GGUF ({text}); download it again") from None

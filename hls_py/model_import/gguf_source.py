@@ -10,7 +10,7 @@ import numpy as np
 
 from hls_py.errors import TellmeError
 from hls_py.model_import import gguf_codes as codes
-from hls_py.model_import.config import ModelConfig, _number, _size
+from hls_py.model_import.config import ModelConfig, positive_number, positive_size
 from hls_py.model_import.gguf_file import I2_S, GgufFile, GgufTensor, is_readable
 from hls_py.model_import.i2s_layout import decide, evidence
 from hls_py.model_import.parts import GAINS, MATRICES, Rows, TernaryMatrix, gain_width, matrix_shape
@@ -86,7 +86,7 @@ class GgufSource:
             raise TellmeError(f"{where}: tensor {EMBEDDING} is missing or no matrix")
 
         def size(key: str, default: int | None = None) -> int:
-            return _size({key: value(key)}, key, f"{where}: {arch}", default)
+            return positive_size({key: value(key)}, key, f"{where}: {arch}", default)
 
         hidden, heads = size("embedding_length"), size("attention.head_count")
         head_dim = size("attention.key_length", hidden // heads if hidden % heads == 0 else None)
@@ -102,7 +102,7 @@ class GgufSource:
             kv_heads=size("attention.head_count_kv", heads), head_dim=head_dim,
             intermediate_size=size("feed_forward_length"), vocabulary=embedding.shape[0],
             max_positions=size("context_length"), activation=ARCHITECTURES[str(arch)][0],
-            norm_epsilon=_number(data, f"{arch}.attention.layer_norm_rms_epsilon", where, None),
+            norm_epsilon=positive_number(data, f"{arch}.attention.layer_norm_rms_epsilon", where, None),
             rope=self._rope(str(arch), head_dim), tied_head=HEAD not in self.file.tensors, linear_class=None,
             masters=False)
         config.check(where)
@@ -110,10 +110,10 @@ class GgufSource:
 
     def _rope(self, arch: str, head_dim: int) -> Rope:
         data, where = self.file.metadata, str(self.path)
-        theta = _number(data, f"{arch}.rope.freq_base", where, 1e4)
+        theta = positive_number(data, f"{arch}.rope.freq_base", where, 1e4)
         factor = 1.0
         if data.get(f"{arch}.rope.scaling.type") == "linear":
-            factor = _number(data, f"{arch}.rope.scaling.factor", where, 1.0)
+            factor = positive_number(data, f"{arch}.rope.scaling.factor", where, 1.0)
         tensor = self.file.tensors.get(ROPE)
         if tensor is None:
             return Rope(theta, linear_factor=factor)

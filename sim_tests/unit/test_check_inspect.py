@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,8 +103,8 @@ def test_check_names_everything_that_is_wrong(capsys, tmp_path):
 
 # ---- refusals by name -----------------------------------------------------------------------------------------------
 
-QUANTISED = {"quant_method": "bitnet", "linear_class": "bitlinear"}
-CONFIGS = {
+QUANTISED: dict[str, Any] = {"quant_method": "bitnet", "linear_class": "bitlinear"}
+CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "Ternary-Bonsai": ({"model_type": "qwen3"}, "QK-norm"),
     "gated DeltaNet": ({"model_type": "qwen3_5"}, "gated DeltaNet"),
     "DeltaNet by its layers": ({"layer_types": ["linear_attention", "full_attention"]}, "'linear_attention'"),
