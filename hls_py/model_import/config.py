@@ -173,9 +173,9 @@ def _rope(raw: dict[str, Any], where: str, items: list[str]) -> Rope:
         return Rope(theta, linear_factor=positive_number(values, "factor", f"{where}: {name}", None))
     if kind == "llama3":
         inner = f"{where}: {name}"
-        llama3 = Llama3Scaling(*(positive_number(values, key, inner, None) for key in
-                                 ("factor", "low_freq_factor", "high_freq_factor")),
-                               positive_size(values, "original_max_position_embeddings", inner))
+        factor, low, high = (positive_number(values, key, inner, None)
+                             for key in ("factor", "low_freq_factor", "high_freq_factor"))
+        llama3 = Llama3Scaling(factor, low, high, positive_size(values, "original_max_position_embeddings", inner))
         if llama3.high_frequency_factor <= llama3.low_frequency_factor:
             raise TellmeError(f"{inner}: high_freq_factor {llama3.high_frequency_factor} is not above low_freq_factor "
                               f"{llama3.low_frequency_factor}")
