@@ -84,7 +84,7 @@ def run_case(machine: Accelerator, histories: Histories, seed: int) -> None:
         if start < len(histories.texts[n]):
             pool.feed(sequence, histories.texts[n][:start])
     while live := [n for n in chosen if sequences[n].length < len(histories.texts[n])]:
-        budget = rng.choice((1, 2, 3, machine.max_rows, machine.max_rows, machine.max_rows))
+        budget = min(rng.choice((1, 2, 3, *3 * (machine.max_rows,))), machine.max_rows)
         rng.shuffle(live)
         groups, expected = [], []
         for n in live:
