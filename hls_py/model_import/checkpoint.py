@@ -43,7 +43,9 @@ class Checkpoint:
         if single.is_file():
             return [single], {}
         if not index.is_file():
-            raise TellmeError(f"{self.folder} has neither {SINGLE} nor {INDEX}")
+            pickled = any(self.folder.glob("pytorch_model*.bin"))
+            raise TellmeError(f"{self.folder} has neither {SINGLE} nor {INDEX}" + (
+                "; pytorch_model.bin is not read, since it may hold code: convert it to safetensors" if pickled else ""))
         try:
             where = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
             names = sorted(set(where.values()))

@@ -85,7 +85,9 @@ def read_config(folder: Path) -> ModelConfig:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise TellmeError(f"{folder} has no config.json; give a model folder in Hugging Face form") from None
+        file = next(iter(sorted(folder.glob("*.gguf"))), None)
+        raise TellmeError(f"{folder} has no config.json; give " + (
+            f"the file {file}" if file else "a model folder in Hugging Face form")) from None
     except (OSError, ValueError, RecursionError) as error:
         raise TellmeError(f"{path} can't be read as JSON: {error}") from None
     if not isinstance(raw, dict):

@@ -29,6 +29,8 @@ FOREIGN_TYPES = {
 """Type ids whose meaning isn't ggml's alone."""
 MAX_DIMENSIONS = 4
 MAX_ELEMENTS = 1 << 40
+MAX_NUMBERS = 1 << 24
+"""Of an array in the metadata: a damaged count must not turn a model's weights into Python integers."""
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,8 @@ class _Reader(GGUFReader):
                 value, offs = self._value(inner, offs)
                 values.append(value)
             return values, offs
+        if count > MAX_NUMBERS:
+            raise ValueError(f"it has an array of {count} numbers in its metadata")
         numbers = self._get(offs, self.gguf_scalar_to_np[GGUFValueType(inner)], count)
         return numbers.tolist(), offs + numbers.nbytes
 

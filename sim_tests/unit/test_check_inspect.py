@@ -109,6 +109,7 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "gated DeltaNet": ({"model_type": "qwen3_5"}, "gated DeltaNet"),
     "DeltaNet by its layers": ({"layer_types": ["linear_attention", "full_attention"]}, "'linear_attention'"),
     "MatMul-free": ({"model_type": "hgrn_bit"}, "MatMul-free"),
+    "BitNet-embedding": ({"model_type": "gemma3_text"}, "norms after attention and FFN"),
     "BitCPM4": ({"model_type": "minicpm", "scale_emb": 12}, "MiniCPM"),
     "groups": ({"quantization_config": QUANTISED | {"group_size": 128}}, "group-wise scales (group_size 128)"),
     "norm in projections": ({"quantization_config": QUANTISED | {"use_rms_norm": True}}, "norm inside every project"),
@@ -161,6 +162,14 @@ def test_weights_that_are_not_ternary(capsys, tmp_path):
         save_file(changed, folder / "model.safetensors")
         status, out, _ = call(capsys, "check", folder)
         assert status == 1 and "layers.1.mlp.down_proj.weight is not ternary" in out and message in out
+
+
+def test_folders_with_something_else_in_them(capsys, tmp_path):
+    (tmp_path / "q4.gguf").write_bytes(b"GGUF")
+    assert f"give the file {tmp_path / 'q4.gguf'}" in call(capsys, "check", tmp_path)[1]
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA.config()))
+    (tmp_path / "pytorch_model.bin").write_bytes(b"PK")
+    assert "pytorch_model.bin is not read" in call(capsys, "check", tmp_path)[1]
 
 
 def test_packed_weights_of_unknown_meaning(capsys, tmp_path):
