@@ -45,7 +45,7 @@ class Checkpoint:
         if not index.is_file():
             pickled = any(self.folder.glob("pytorch_model*.bin"))
             raise TellmeError(f"{self.folder} has neither {SINGLE} nor {INDEX}" + (
-                "; pytorch_model.bin is not read, since it may hold code: convert it to safetensors" if pickled else ""))
+                "; pytorch_model.bin is not read, for it may hold code: convert it to safetensors" if pickled else ""))
         try:
             where = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
             names = sorted(set(where.values()))
