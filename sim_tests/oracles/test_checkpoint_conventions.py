@@ -1,7 +1,7 @@
 """How checkpoints store things, against transformers reading the same folder.
 
-Rounding flips make 3 to 5 % of the logits' deviation in these random models; plain RoPE in place of llama3's makes 25 %,
-a scale that is divided instead of multiplied more.
+Rounding flips make 3 to 5 % of the logits' deviation in these random models; plain RoPE in place of llama3's 25 %, a
+scale that is divided instead of multiplied more.
 """
 
 from __future__ import annotations
