@@ -10,9 +10,9 @@ from typing import Any
 
 # LUTs that a memory or shift register takes; a SLICEM holds eight.
 LUTS_OF_MEMORY = {
-    "RAM32M16": 8, "RAM64M8": 8, "RAM32M": 4, "RAM64M": 4, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4,
-    "RAM256X1D": 8, "RAM32X1S": 1, "RAM64X1S": 1, "RAM128X1S": 2, "RAM256X1S": 4, "RAM512X1S": 8,
-    "SRL16E": 1, "SRLC16E": 1, "SRLC32E": 1}
+    "RAM32M16": 8, "RAM64M8": 8, "RAM32X16DR8": 8, "RAM64X8SW": 8, "RAM32M": 4, "RAM64M": 4, "RAM32X1D": 2,
+    "RAM64X1D": 2, "RAM128X1D": 4, "RAM256X1D": 8, "RAM32X1S": 1, "RAM64X1S": 1, "RAM128X1S": 2, "RAM256X1S": 4,
+    "RAM512X1S": 8, "SRL16E": 1, "SRLC16E": 1, "SRLC32E": 1}
 LUT = re.compile(r"LUT[1-6]")
 FLIP_FLOP = re.compile(r"FD[RSCP]E(_1)?")
 FREE = {"BUFG", "BUFGCE", "INV", "MUXF7", "MUXF8", "MUXF9", "CARRY4", "CARRY8", "GND", "VCC"}
@@ -127,8 +127,9 @@ def _arcs(cell: Mapping[str, Any]) -> Iterator[tuple[Any, list[tuple[Any, int]]]
     elif kind.startswith("RAM") and kind in LUTS_OF_MEMORY:
         for output, address in (("DPO", "DPRA"), ("SPO", "A"), ("O", "A")):
             if output in pins:
-                yield pins[output][0], [(bit, 1) for name, bits in pins.items()
-                                        if re.fullmatch(rf"{address}\d*", name) for bit in bits]
+                inputs = [(bit, 1) for name, bits in pins.items() if re.fullmatch(rf"{address}\d*", name)
+                          for bit in bits]
+                yield from ((bit, inputs) for bit in pins[output])
         for output in (name for name in pins if re.fullmatch(r"DO[A-H]", name)):
             for bit in pins[output]:
                 yield bit, [(source, 1) for source in pins[f"ADDR{output[2:]}"]]

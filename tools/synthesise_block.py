@@ -93,8 +93,8 @@ def batches(blocks: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
         yield batch
 
 
-def synthesise(blocks: list[tuple[str, str]]) -> None:
-    """Put what one instance of each (name, Verilog) takes into the cache."""
+def synthesise(blocks: list[tuple[str, str]]) -> list[str]:
+    """Put what one instance of each (name, Verilog) takes into the cache; returns what couldn't be counted."""
     folder = build_root() / "synth" / f"work-{os.getpid()}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -113,23 +113,28 @@ def synthesise(blocks: list[tuple[str, str]]) -> None:
         sys.exit(f"yosys failed on {', '.join(name for name, _ in blocks)} (exit {done.returncode}), see {folder}:\n"
                  f"{done.stdout[-3000:]}")
     found = json.loads((folder / "netlist.json").read_text())
+    problems = []
     for module, (name, verilog) in zip(modules, blocks, strict=True):
         try:
             used = netlist.usage(found, module)
         except ValueError as error:
-            sys.exit(f"{name}: {error}; see {folder}")
+            problems.append(f"{name}: {error}")
+            continue
         write_atomically(cache_file(name, verilog), json.dumps(asdict(used), indent=1) + "\n")
     shutil.rmtree(folder)
+    return problems
 
 
-def synthesise_missing(catalogue: known_blocks.Catalogue, names: list[str]) -> None:
+def synthesise_missing(catalogue: known_blocks.Catalogue, names: list[str]) -> list[str]:
+    problems = []
     missing = [(name, text) for name in names for text in catalogue.verilog(name) if from_cache(name, text) is None]
     runs = list(batches(missing))
     for n, batch in enumerate(runs):
         start = time.monotonic()
         print(f"[{n + 1}/{len(runs)}] {', '.join(name for name, _ in batch)} …", file=sys.stderr, flush=True)
-        synthesise(batch)
+        problems += synthesise(batch)
         print(f"[{n + 1}/{len(runs)}] {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    return problems
 
 
 def row(catalogue: known_blocks.Catalogue, name: str) -> Row:
@@ -204,7 +209,8 @@ def main() -> None:
     chosen = options.parse_args()
     names = known_blocks.chosen(chosen.block)
     catalogue = known_blocks.load()
-    synthesise_missing(catalogue, names)
+    if problems := synthesise_missing(catalogue, names):
+        sys.exit("\n".join(problems))
     rows = [row(catalogue, name) for name in names]
     whole = not chosen.block
     for note in notes(rows):
