@@ -102,8 +102,9 @@ def _names(module: Mapping[str, Any]) -> dict[int, str]:
     """Net bit → its best name; generated names are left out."""
     names: dict[int, str] = {}
     for name, net in module["netnames"].items():
-        if net.get("hide_name") or "$" in name:
+        if net.get("hide_name") or name.startswith("$"):
             continue
+        name = re.sub(r"\$\d+", "", name)  # numbers that make Amaranth's names differ
         for n, bit in enumerate(net["bits"]):
             shown = f"{name}[{n}]" if len(net["bits"]) > 1 else name
             if isinstance(bit, int) and (bit not in names or len(shown) < len(names[bit])):
