@@ -3,8 +3,9 @@
 import numpy as np
 
 from hls_py.golden.attention.softmax import RunningOutput, tile_softmax
+from hls_py.golden.ternary_matmul.engine import EXACT_FLOAT32
 from hls_py.kernels.attention import query_scale
-from rtl.contract.number_formats import TILE_POSITIONS
+from rtl.contract.number_formats import ACTIVATION_MAX, TILE_POSITIONS
 
 
 def attend(queries: np.ndarray, query_scales: np.ndarray, keys: np.ndarray, key_scales: np.ndarray,
@@ -37,7 +38,11 @@ def attend(queries: np.ndarray, query_scales: np.ndarray, keys: np.ndarray, key_
         """[kv head, row-vector = (row, query head of the KV head), …]."""
         return np.moveaxis(x.reshape(rows, kv_heads, per_kv, *x.shape[2:]), 1, 0).reshape(kv_heads, lanes, *x.shape[2:])
 
-    q = by_kv_head(queries).astype(np.float64)  # float64 holds the integer sums exactly, and multiplies fast
+    # Floats hold the integer sums exactly, and multiply fast: 127²·D needs float32, 14-bit weights float64.
+    exact = np.float32 if ACTIVATION_MAX**2 * queries.shape[-1] < EXACT_FLOAT32 else np.float64
+    q = by_kv_head(queries).astype(exact)
+    by_head_keys = keys.transpose(1, 2, 0)
+    by_head_values = values.transpose(1, 0, 2)
     q_scaled = by_kv_head(query_scale(np.asarray(query_scales, np.float32), np.float32(factor))).reshape(-1)
     sees = np.repeat(np.asarray(visible, bool), per_kv, axis=0)
     running = RunningOutput(kv_heads * lanes, out_dims)
@@ -49,13 +54,13 @@ def attend(queries: np.ndarray, query_scales: np.ndarray, keys: np.ndarray, key_
         if end > past:
             first_new = max(start, past)
             seen[:, first_new - start:] = sees[:, first_new - past:end - past]
-        dots = np.einsum("hld,thd->hlt", q, keys[start:end], optimize=True).astype(np.int64)
+        dots = np.matmul(q, by_head_keys[:, :, start:end].astype(exact)).astype(np.int64)
         key_scale, value_scale = (np.repeat(scales[start:end].T, lanes, axis=0)
                                   for scales in (key_scales, value_scales))
         softmax = tile_softmax(dots.reshape(-1, end - start), np.tile(seen, (kv_heads, 1)), q_scaled, key_scale,
                                value_scale)
         weights = softmax.weights.reshape(kv_heads, lanes, -1).astype(np.float64)
-        sums = np.einsum("hlt,thd->hld", weights, values[start:end], optimize=True).astype(np.int64)
+        sums = np.matmul(weights, by_head_values[:, start:end].astype(np.float64)).astype(np.int64)
         running.merge(softmax, sums.reshape(-1, out_dims))
     value = running.value().reshape(kv_heads, rows, per_kv, out_dims)
     return np.moveaxis(value, 0, 1).reshape(rows, q_heads, out_dims)

@@ -1,26 +1,32 @@
 """Runs passes: what the accelerator writes to memory, from what lies in memory.
 
 Commands are executed one after the other in program order, which is an order that the hardware's semaphores allow; a
-row's bits don't depend on which.
+row's bits don't depend on which. Matrices stay unpacked from pass to pass, as int8: made float32 tile by tile for each
+product, they multiply as fast as float32 out of memory would.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from hls_py.golden import float32
 from hls_py.golden.attention.attention import attend
+from hls_py.golden.attention.float_attention import float_attend
 from hls_py.golden.head.argmax import argmax
 from hls_py.golden.head.logits import logits_of, top_k
+from hls_py.golden.machine.blas import use_one_thread
 from hls_py.golden.machine.kv_cache import KvCache, Tile
 from hls_py.golden.machine.memory import Memory, Striped
 from hls_py.golden.machine.passes import Group, Pass, StopError, read_pass
-from hls_py.golden.machine.weight_stream import WeightStream
+from hls_py.golden.machine.precision import FloatTiles, Precision
+from hls_py.golden.machine.recorder import EMBEDDING, Recorder, natural_order
+from hls_py.golden.machine.weight_stream import Key, Record, WeightStream
 from hls_py.golden.ternary_matmul.encoding import decode_tile
 from hls_py.golden.ternary_matmul.engine import matmul_weights
-from hls_py.golden.vector_unit.drain import drain_heads, drain_residual, gated, row_scales
+from hls_py.golden.vector_unit.drain import drain_residual, gated, quantise_heads, rotated_heads, row_scales
 from hls_py.golden.vector_unit.gather import gather_embedding, gather_rotary
 from hls_py.golden.vector_unit.quantise import quantise
 from rtl.contract import command_words as words
@@ -38,32 +44,35 @@ Fields = dict[str, int]
 class Machine:
     """One accelerator with its memory; ``run_pass`` is the only thing it does.
 
-    ``kv_bases`` and ``table_bases`` are the byte addresses on each port, as in the registers.
+    ``kv_bases`` and ``table_bases`` are the byte addresses on each port, as in the registers. ``recorder``, if set, is
+    told what every block puts out.
     """
 
-    def __init__(self, params: DesignParams, memory: Memory):
+    def __init__(self, params: DesignParams, memory: Memory, precision: Precision | None = None):
+        use_one_thread()
         self.params, self.memory = params, memory
+        self.precision = precision or Precision()
         self.kv_bases: tuple[int, ...] = (0,) * params.ports
         self.table_bases: tuple[int, ...] = (0,) * params.ports
         self.slot_token = np.zeros(params.max_slots, np.int64)
-        self._verified: dict[tuple[int, bytes], object] = {}
-        self._weights: dict[tuple[int, bytes, int, int], np.ndarray] = {}
+        self.recorder: Recorder | None = None
+        self.float_tiles = FloatTiles()
+        self._made: dict[Key, Any] = {}
 
     def forget_weights(self) -> None:
         """Drop what is remembered of the weight stream; for when the host has written over it."""
-        self._verified.clear()
-        self._weights.clear()
+        self._made.clear()
 
     def run_pass(self, address: int) -> None:
         """Execute the pass described at ``address``; raises :class:`StopError` with the hardware's cause."""
         described = read_pass(self.memory, address, self.params)
         _Run(self, described).execute()
 
-    def decoded(self, payload: np.ndarray, key: tuple[int, bytes], slices: int, steps: int) -> np.ndarray:
-        full = (*key, slices, steps)
-        if full not in self._weights:
-            self._weights[full] = decode_tile(payload.tobytes(), self.params, slices, steps).astype(np.float32)
-        return self._weights[full]
+    def made(self, record: Record, make: Callable[[np.ndarray], Any]) -> Any:
+        """``make(payload)``, once for every record."""
+        if record.payload is not None:
+            self._made[record.key] = make(record.payload)
+        return self._made[record.key]
 
 
 class _Run:
@@ -72,7 +81,7 @@ class _Run:
     def __init__(self, machine: Machine, described: Pass):
         self.machine, self.params, self.described = machine, machine.params, described
         self.count = len(described.rows)
-        self.stream = WeightStream(machine.memory, described.extents, machine.params, machine._verified)
+        self.stream = WeightStream(machine.memory, described.extents, machine.params, machine._made)
         self.tables = Striped(machine.memory, machine.table_bases, self.params.port_bytes)
         self.kv = Striped(machine.memory, machine.kv_bases, self.params.port_bytes)
         self.tokens = [int(machine.slot_token[r.token]) if r.flags & RowFlag.TOKEN_FROM_SLOT else r.token
@@ -83,8 +92,11 @@ class _Run:
         self.activation: list[tuple[np.ndarray, np.ndarray] | None] = [None, None]
         self.tiles: list[np.ndarray] = []
         self.heads: dict[DrainMode, tuple[np.ndarray, np.ndarray]] = {}
+        self.float_heads: dict[DrainMode, np.ndarray] = {}
+        self.quantised = 0
         self.cos = self.sin = np.zeros((self.count, 0), np.float32)
         self.operands: tuple[np.ndarray, np.ndarray] | None = None
+        self.attended = self.normed = self.residual
 
     def execute(self) -> None:
         handlers: dict[Opcode, Callable[[Fields], None]] = {
@@ -109,17 +121,22 @@ class _Run:
     def _load_gains(self) -> None:
         """Gains that lie before the next record of another kind move to their banks."""
         while self.stream.peek_destination() is Destination.GAINS:
-            payload, bank, _ = self.stream.next(Destination.GAINS)
-            if self.gains[bank & 1] is not None:
+            bank, gains = self._next_gains()
+            if self.gains[bank] is not None:
                 raise StopError(ErrorCause.WATCHDOG, 0, "gains arrive while their bank is in use")
-            self.gains[bank & 1] = float32.canonical(payload.reshape(-1).view("<f4"))
+            self.gains[bank] = gains
+
+    def _next_gains(self) -> tuple[int, np.ndarray]:
+        record = self.stream.next(Destination.GAINS)
+        gains = self.machine.made(record, lambda payload: float32.canonical(payload.reshape(-1).view("<f4")))
+        return record.flags & 1, gains
 
     def _gains(self, bank: int, width: int) -> np.ndarray:
         while self.gains[bank] is None:
             if self.stream.peek_destination() is not Destination.GAINS:
                 raise StopError(ErrorCause.WATCHDOG, 0, "a norm waits for gains that don't come")
-            payload, flags, _ = self.stream.next(Destination.GAINS)
-            self.gains[flags & 1] = float32.canonical(payload.reshape(-1).view("<f4"))
+            arrived, values = self._next_gains()
+            self.gains[arrived] = values
         gains = self.gains[bank]
         assert gains is not None
         return gains[:width]
@@ -145,12 +162,15 @@ class _Run:
         x = source[:, :width]
         gains = self._gains(f["gain_bank"], width) if f["has_norm"] else None
         codes, scale = quantise(x, gains, bool(f["has_norm"]), np.float32(f["inverse_count"]), f["epsilon"])
+        self._record_quantise(x)
         if f["has_norm"]:
             self.gains[f["gain_bank"]] = None
         if f["target"] == QuantiseTarget.HEAD:
             padded = np.zeros((self.count, f["slices"] * SEGMENT_BYTES), np.int8)
             padded[:, :width] = codes
             self.operands = padded, scale
+            if self.machine.precision.head is not None:
+                self.normed = float_norm(x, gains, f["inverse_count"], f["epsilon"])
         else:
             self.activation[f["activation"]] = codes, scale
 
@@ -163,9 +183,10 @@ class _Run:
     def tile(self, f: Fields) -> None:
         self._load_gains()
         slices, steps = f["slices"], f["steps"]
-        payload, _, key = self.stream.next(Destination.CODES, slices * steps)
+        record = self.stream.next(Destination.CODES, slices * steps, (slices, steps))
         codes, _ = self._activation(f["activation"])
-        weights = self.machine.decoded(payload, key, slices, steps)
+        weights = self.machine.made(record, lambda payload: np.ascontiguousarray(
+            decode_tile(payload.tobytes(), self.params, slices, steps)))
         self.tiles.append(matmul_weights(weights, codes))
 
     def drain(self, f: Fields) -> None:
@@ -185,12 +206,14 @@ class _Run:
         else:
             dims = round_up(f["head_dim"], VECTOR_ALIGN)
             rotate = mode is not DrainMode.VALUE
-            codes, scales = drain_heads(acc.reshape(self.count, -1, dims), scale, self.cos if rotate else None,
-                                        self.sin if rotate else None, rotate, f["head_dim"])
+            values = rotated_heads(acc.reshape(self.count, -1, dims), scale, self.cos if rotate else None,
+                                   self.sin if rotate else None, rotate, f["head_dim"])
+            codes, scales = quantise_heads(values)
             if f["first_head"]:
                 before = self.heads[mode]
                 codes, scales = np.concatenate([before[0], codes], 1), np.concatenate([before[1], scales], 1)
-            self.heads[mode] = codes, scales
+                values = np.concatenate([self.float_heads[mode], values], 1)
+            self.heads[mode], self.float_heads[mode] = (codes, scales), values
 
     def _write_vector(self, first: int, values: np.ndarray) -> None:
         width = first + values.shape[1]
@@ -215,26 +238,19 @@ class _Run:
         layout = TileLayout(f["head_dim"], self.params.beat_bytes)
         return KvCache(self.kv, layout, f["layer_beat"] + head * f["head_beats"], f["block_beats"])
 
-    def _tiles(self, f: Fields, group: Group, head: int, with_past: bool) -> list[tuple[int, int, Tile]]:
-        """(tile index, block number, tile) with the pass's new positions filled in, oldest first."""
+    def _tiles(self, f: Fields, group: Group, head: int, with_past: bool) -> list[tuple[int, Tile]]:
+        """(block number, tile) with the pass's new positions filled in, oldest first."""
         keys, key_scales = self.heads[DrainMode.KEY]
         values, value_scales = self.heads[DrainMode.VALUE]
         cache = self._cache(f, head)
         blocks = self._blocks(group, f["layer"], head)
-        newest = (group.past + group.rows - 1) // TILE_POSITIONS
-        first = 0 if with_past else group.past // TILE_POSITIONS
         out = []
-        for index in range(first, newest + 1):
-            block = int(blocks[newest - index])
+        for index, at, rows in _new_positions(group, with_past):
+            block = int(blocks[group.blocks - 1 - index])
             tile = cache.read(block)
-            start = index * TILE_POSITIONS
-            for i in range(group.rows):
-                at = group.past + i - start
-                if 0 <= at < TILE_POSITIONS:
-                    row = group.first_row + i
-                    tile.keys[at], tile.key_scales[at] = keys[row, head], key_scales[row, head]
-                    tile.values[at], tile.value_scales[at] = values[row, head], value_scales[row, head]
-            out.append((index, block, tile))
+            tile.keys[at], tile.key_scales[at] = keys[rows, head], key_scales[rows, head]
+            tile.values[at], tile.value_scales[at] = values[rows, head], value_scales[rows, head]
+            out.append((block, tile))
         return out
 
     def attend(self, f: Fields) -> None:
@@ -246,24 +262,92 @@ class _Run:
             rows = slice(group.first_row, group.first_row + group.rows)
             seen = np.array([[self.described.rows[r].visible >> (group.first_row + j) & 1 for j in range(group.rows)]
                              for r in range(rows.start, rows.stop)], bool)
-            for head in range(f["kv_heads"]):
-                tiles = [tile for _, _, tile in self._tiles(f, group, head, True)]
-                mine = slice(head * per_kv, (head + 1) * per_kv)
-                output[rows, mine, :head_dim] = attend(
-                    queries[rows, mine], _bf16(query_scales[rows, mine]),
-                    np.concatenate([t.keys for t in tiles])[:, None],
-                    _bf16(np.concatenate([t.key_scales for t in tiles]))[:, None],
-                    np.concatenate([t.values[:, :head_dim] for t in tiles])[:, None],
-                    _bf16(np.concatenate([t.value_scales for t in tiles]))[:, None],
+            by_head = [[tile for _, tile in self._tiles(f, group, head, True)] for head in range(f["kv_heads"])]
+
+            def gathered(part: str, by_head: list[list[Tile]] = by_head) -> np.ndarray:
+                """[positions, kv_heads, …]."""
+                return np.stack([np.concatenate([getattr(t, part) for t in tiles]) for tiles in by_head], axis=1)
+
+            keys, values = gathered("keys"), gathered("values")[..., :head_dim]
+            key_scales, value_scales = _bf16(gathered("key_scales")), _bf16(gathered("value_scales"))
+            if self.machine.precision.attention:
+                output[rows, :, :head_dim] = self._float_attend(f, group, seen, (keys, key_scales),
+                                                                (values, value_scales))
+            else:
+                output[rows, :, :head_dim] = attend(
+                    queries[rows], _bf16(query_scales[rows]), keys, key_scales, values, value_scales,
                     group.past, seen, np.float32(f["factor"]))
+        self._record_heads(f)
+        self.attended = output[..., :head_dim].reshape(self.count, -1)
         self._write_vector(0, output.reshape(self.count, -1))
+
+    def _float_attend(self, f: Fields, group: Group, seen: np.ndarray, keys: tuple[np.ndarray, np.ndarray],
+                      values: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """Attention of a group with what ``precision`` says in float."""
+        precision, d = self.machine.precision, f["head_dim"]
+        rows = slice(group.first_row, group.first_row + group.rows)
+        codes, scales = self.heads[DrainMode.QUERY]
+        queries = (self.float_heads[DrainMode.QUERY][rows, :, :d] if precision.queries
+                   else codes[rows, :, :d] * _bf16(scales[rows])[..., None])
+        if precision.kv:
+            both = self._float_kv(f, group)
+            return float_attend(queries, both[0], both[1], None, group.past, seen, f["factor"],
+                                precision.attention_weights)
+        return float_attend(queries, keys[0][..., :d] * keys[1][..., None], values[0] * values[1][..., None],
+                            values[1], group.past, seen, f["factor"], precision.attention_weights)
+
+    def _float_kv(self, f: Fields, group: Group) -> tuple[np.ndarray, np.ndarray]:
+        """Float keys and values [positions, kv_heads, head_dim] of a group, new ones put in first."""
+        d = f["head_dim"]
+        new = [self.float_heads[mode][..., :d] for mode in (DrainMode.KEY, DrainMode.VALUE)]
+        by_head = []
+        for head in range(f["kv_heads"]):
+            blocks = self._blocks(group, f["layer"], head)
+            tiles = []
+            for index, at, rows in _new_positions(group, True):
+                block = int(blocks[group.blocks - 1 - index])
+                tile = self.machine.float_tiles.tile(
+                    f["layer_beat"] + head * f["head_beats"] + block * f["block_beats"], d)
+                for kept, values in zip(tile, new):
+                    kept[at] = values[rows, head]
+                tiles.append(tile)
+            by_head.append([np.concatenate([tile[which] for tile in tiles]) for which in (0, 1)])
+        keys, values = (np.stack([pair[which] for pair in by_head], axis=1) for which in (0, 1))
+        return keys, values
 
     def kv_write(self, f: Fields) -> None:
         for group in self.described.groups:
             for head in range(f["kv_heads"]):
                 cache = self._cache(f, head)
-                for _, block, tile in self._tiles(f, group, head, False):
+                for block, tile in self._tiles(f, group, head, False):
                     cache.write(block, tile)
+
+    # ---- recording --------------------------------------------------------------------------------------------------
+
+    def _record_quantise(self, x: np.ndarray) -> None:
+        """Four quantisations a layer read what its blocks put out, the final norm's the last residual."""
+        layer, which = divmod(self.quantised, 4)
+        self.quantised += 1
+        if not self.machine.recorder:
+            return
+        if which == 0:
+            self.machine.recorder.add(max(0, layer - 1), "residual" if layer else EMBEDDING, x)
+        elif which == 1:
+            self.machine.recorder.add(layer, "attention", self.attended)
+        else:
+            self.machine.recorder.add(layer, "attention_residual" if which == 2 else "gated", x)
+
+    def _record_heads(self, f: Fields) -> None:
+        """Heads as attention reads them."""
+        if not self.machine.recorder:
+            return
+        d, precision = f["head_dim"], self.machine.precision
+        for mode, name, is_float in ((DrainMode.QUERY, "query", precision.queries),
+                                     (DrainMode.KEY, "key", precision.kv), (DrainMode.VALUE, "value", precision.kv)):
+            codes, scales = self.heads[mode]
+            heads = self.float_heads[mode][..., :d] if is_float else codes[..., :d] * _bf16(scales)[..., None]
+            rows = heads.reshape(self.count, -1) if mode is DrainMode.VALUE else natural_order(heads, d)
+            self.machine.recorder.add(f["layer"], name, rows)
 
     # ---- head -----------------------------------------------------------------------------------------------------
 
@@ -278,11 +362,19 @@ class _Run:
             rows = min(chunk, vocabulary - first)
             groups = -(-rows // segments)
             beats = -(-4 * groups * segments // self.params.beat_bytes)
-            scales = self.stream.next(Destination.HEAD_SCALES, beats)[0].reshape(-1).view("<f4")
-            payload, _, _ = self.stream.next(Destination.HEAD_ROWS, groups * f["segments"])
-            by_beat = payload.reshape(groups, f["segments"], segments, SEGMENT_BYTES)
-            codes = by_beat.transpose(0, 2, 1, 3).reshape(groups * segments, -1).view(np.int8)
+            scales = self.machine.made(self.stream.next(Destination.HEAD_SCALES, beats),
+                                       lambda payload: payload.reshape(-1).view("<f4"))
+
+            def unpacked(payload: np.ndarray, groups: int = groups) -> np.ndarray:
+                by_beat = payload.reshape(groups, f["segments"], segments, SEGMENT_BYTES)
+                return by_beat.transpose(0, 2, 1, 3).reshape(groups * segments, -1).view(np.int8)
+
+            codes = self.machine.made(self.stream.next(Destination.HEAD_ROWS, groups * f["segments"],
+                                                       (f["segments"],)), unpacked)
             logits[:, first:first + rows] = logits_of(operands, row_scale, codes[:rows], scales[:rows])
+        if self.machine.precision.head is not None:
+            rows_of_head = self.machine.precision.head
+            logits = (self.normed[:, :rows_of_head.shape[1]] @ rows_of_head.T).astype(np.float32)
         self._write_results(logits, f["top_k"])
 
     def _write_results(self, logits: np.ndarray, k: int) -> None:
@@ -306,3 +398,25 @@ def _bf16(bits: np.ndarray) -> np.ndarray:
     return float32.bits_to_float(bits.astype(np.int64) << 16)
 
 
+def _new_positions(group: Group, with_past: bool) -> list[tuple[int, slice, slice]]:
+    """(tile index, places in the tile, rows of the pass) of a group's new positions, for each of its tiles.
+
+    Without ``with_past`` only tiles that take some.
+    """
+    newest = (group.past + group.rows - 1) // TILE_POSITIONS
+    out = []
+    for index in range(0 if with_past else group.past // TILE_POSITIONS, newest + 1):
+        start = index * TILE_POSITIONS
+        first, last = max(start, group.past), min(start + TILE_POSITIONS, group.past + group.rows)
+        first = min(first, last)
+        row = group.first_row + first - group.past
+        out.append((index, slice(first - start, last - start) if first < last else slice(0, 0),
+                    slice(row, row + last - first) if first < last else slice(0, 0)))
+    return out
+
+
+def float_norm(x: np.ndarray, gains: np.ndarray | None, inverse_count: float, epsilon: float) -> np.ndarray:
+    """float32 x·g/√(mean x² + ε)."""
+    wide = x.astype(np.float64)
+    root = np.sqrt((wide * wide).sum(axis=1, keepdims=True) * inverse_count + epsilon)
+    return (wide * (1.0 if gains is None else gains) / root).astype(np.float32)

@@ -27,11 +27,20 @@ def drain_heads(acc: np.ndarray, scale: np.ndarray, cos: np.ndarray | None, sin:
                 rotate: bool, head_dim: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Quantised heads: (codes int8 [R, heads, D rounded up to 16], scales as bfloat16 bits [R, heads]).
 
+    Parameters as in :func:`rotated_heads`.
+    """
+    return quantise_heads(rotated_heads(acc, scale, cos, sin, rotate, head_dim))
+
+
+def rotated_heads(acc: np.ndarray, scale: np.ndarray, cos: np.ndarray | None, sin: np.ndarray | None,
+                  rotate: bool, head_dim: int | None = None) -> np.ndarray:
+    """float32 [R, heads, D] before it is quantised.
+
     acc int [R, heads, D] in rotary-pair order, D counts padding beyond ``head_dim`` (whose sums are zero);
     scale [R] from ``row_scales``; cos, sin float32 [R, head_dim/2]. Without ``rotate`` (values) cos is 1 and sin 0,
     which leaves acc·scale.
     """
-    rows, heads, dims = acc.shape
+    rows, _, dims = acc.shape
     pairs = dims // 2
     cosines, sines = np.ones((rows, 1, pairs), np.float32), np.zeros((rows, 1, pairs), np.float32)
     if rotate:
@@ -42,6 +51,12 @@ def drain_heads(acc: np.ndarray, scale: np.ndarray, cos: np.ndarray | None, sin:
     first, second = dequantise_rotate(acc[..., 0::2], acc[..., 1::2], scale[:, None, None], cosines, sines)
     values = np.stack([first, second], axis=-1).reshape(acc.shape)
     values[..., dims if head_dim is None else head_dim:] = 0
+    return values
+
+
+def quantise_heads(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(int8 [R, heads, D rounded up to 16], bfloat16 bits [R, heads]) of float32 [R, heads, D]."""
+    rows, heads, dims = values.shape
     # Magnitudes order as their bit patterns do, NaN above all.
     absmax = float32.bits_to_float((float32.float_bits(values) & 0x7FFFFFFF).max(axis=-1))
     head_scales, inverse = head_scale(absmax)
