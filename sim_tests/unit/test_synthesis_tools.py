@@ -121,9 +121,10 @@ def used(cells, nets=()):
 
 
 def test_levels_run_from_register_to_register():
-    found = used([lut([3], 4), lut([4, 5], 6), register(6, 7), lut([7], 8), register(8, 9)], [("a$4", 3), ("q", 7), ("$auto", 4)])
+    found = used([lut([3], 4), lut([4, 5], 6), register(6, 7), lut([7], 8), register(8, 9)],
+                 [("a$4", 3), ("q", 7), ("$auto", 4)])
     assert (found.lut, found.ff, found.levels) == (3, 2, 2)
-    assert found.path[0] == "a"
+    assert found.path == ("a",)
 
 
 def test_a_carry_chain_is_one_level():
