@@ -30,8 +30,9 @@ def write_design(params: DesignParams, folder: Path) -> None:
     """Verilog, hints, C header and design.json of ``params``."""
     from hls_py.emit.accelerator import emit_accelerator
     from hls_py.emit.c_header import design_header
-    from hls_py.emit.verilator import write_sources
-    write_sources(emit_accelerator(params), folder)
+    from hls_py.emit.verilator import share_functions, write_sources
+    design = emit_accelerator(params)
+    write_sources(design, folder, share_functions(design))
     (folder / HEADER_FILE).write_text(design_header(params), encoding="utf-8")
     (folder / manifest.DESIGN_FILE).write_text(design_text(params), encoding="utf-8")
 

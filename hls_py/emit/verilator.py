@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,8 @@ if TYPE_CHECKING:  # Amaranth takes half a second to import, which finding a fin
 # What Amaranth's Verilog is known to provoke; anything else that Verilator says is worth reading.
 LINT_WAIVERS = ("-Wno-fatal", "-Wno-WIDTH", "-Wno-CASEINCOMPLETE", "-Wno-UNOPTFLAT", "-Wno-UNUSEDSIGNAL",
                 "-Wno-DECLFILENAME", "-Wno-CASEOVERLAP", "-Wno-LATCH")
+
+INPUT_PORT = re.compile(r"^  input(?: signed)?(?: \[\d+:\d+\])? (\S+?) ?;", re.MULTILINE)
 
 
 def build_root() -> Path:
@@ -55,12 +58,26 @@ def keep_shared_modules(design: EmittedDesign) -> str:
     return "`verilator_config\n" + "".join(f'no_inline -module "{name}"\n' for name in design.shared_modules)
 
 
-def write_sources(design: EmittedDesign, folder: Path) -> list[Path]:
-    """Write the design and its Verilator hints; returns the files to name on Verilator's command line."""
-    hints, source = folder / f"{design.name}.vlt", folder / f"{design.name}.v"
-    hints.write_text(keep_shared_modules(design))
+def share_functions(design: EmittedDesign) -> str:
+    """Lines for a .vlt file by which the instances of a shared module share its functions.
+
+    Verilator joins functions of equal text. Inputs that may be read from outside stay the module's own, where otherwise
+    the parent's signals would be read, which have another name in each instance.
+    """
+    lines = []
+    for name in design.shared_modules:
+        start = design.verilog.index(f"\nmodule {name}(")
+        ports = INPUT_PORT.findall(design.verilog, start, design.verilog.index("\nendmodule", start))
+        lines += [f'public_flat_rd -module "{name}" -var "{port}"\n' for port in ports if port != "clk"]
+    return "".join(lines)
+
+
+def write_sources(design: EmittedDesign, folder: Path, hints: str = "") -> list[Path]:
+    """Write the design and its hints for Verilator, ``hints`` too; returns the files to name on its command line."""
+    vlt, source = folder / f"{design.name}.vlt", folder / f"{design.name}.v"
+    vlt.write_text(keep_shared_modules(design) + hints)
     source.write_text(design.verilog)
-    return [hints, source]
+    return [vlt, source]
 
 
 @contextmanager

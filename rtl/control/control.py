@@ -1,6 +1,6 @@
 """The control plane: registers, pass loader, sequencer, queues, supervisor, counters."""
 
-from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, DomainRenamer, Module, ResetSignal
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, DomainRenamer, Module, ResetSignal, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -22,9 +22,15 @@ UNIT_DOMAIN = "unit"
 
 
 def add_unit_domain(m: Module, unit_reset) -> None:
-    """Give ``m`` the domain UNIT_DOMAIN: the clock is ``sync``'s, the reset is ``sync``'s or ``unit_reset``."""
+    """Give ``m`` the domain UNIT_DOMAIN: the clock is ``sync``'s, the reset ``unit_reset`` or ``sync``'s, a cycle late.
+
+    A register stands between because most of the design hangs on this reset, and because simulators compute whatever
+    an input pin reaches twice a cycle.
+    """
     m.domains += ClockDomain(UNIT_DOMAIN, local=True)
-    m.d.comb += [ClockSignal(UNIT_DOMAIN).eq(ClockSignal()), ResetSignal(UNIT_DOMAIN).eq(ResetSignal() | unit_reset)]
+    was_reset = Signal(init=1)
+    m.d.sync += was_reset.eq(0)
+    m.d.comb += [ClockSignal(UNIT_DOMAIN).eq(ClockSignal()), ResetSignal(UNIT_DOMAIN).eq(was_reset | unit_reset)]
 
 
 class Control(wiring.Component):

@@ -9,6 +9,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
+from hls_py.emit.verilator import share_functions
 from rtl.streams import shared_module
 from rtl.streams.shared_module import SharedModule, emit_design, emit_verilog
 from sim_tests.harness.fast import VerilatedLibrary
@@ -211,3 +212,10 @@ def test_renamed_domain_reaches_the_instance():
             return m
 
     assert re.search(r"\.clk\(fast_clk\)", emit_verilog(Top(), "top"))
+
+
+def test_shared_functions_keep_every_input_but_the_clock():
+    design = emit_design(Stage(), "top")
+    lines = share_functions(design).splitlines()
+    assert sorted(lines) == ['public_flat_rd -module "add" -var "a"', 'public_flat_rd -module "delay8" -var "a"',
+                             'public_flat_rd -module "delay8" -var "rst"']

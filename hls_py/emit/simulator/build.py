@@ -20,10 +20,11 @@ SHIM = SOURCES / "simulator.cpp"
 TRACE_HINTS = SOURCES / "trace.vlt"
 HEADERS = ("port_pins.h", "axi_rules.h", "memory.h", "memory_port.h")
 
-# -fno-gate: gate optimisation costs minutes on table-lookup lanes and gains nothing.
+# -fno-gate: gate optimisation costs minutes on table-lookup lanes and gains nothing. Functions are split so that all
+# instances of a module share every part but the one that fetches their inputs (share_functions).
 BUILD_ARGS = ("--cc", "--exe", "--build", "--prefix", "Vtellme", "--top-module", "tellme", *LINT_WAIVERS, "-Wno-lint",
-              "-O3", "-fno-gate", "--x-assign", "fast", "--x-initial", "fast", "--noassert",
-              "-MAKEFLAGS", "OPT_FAST=-O2", "-CFLAGS", "-fPIC", "-LDFLAGS", "-shared", "-o", LIBRARY_FILE)
+              "-O3", "-fno-gate", "--output-split-cfuncs", "1000", "--x-assign", "fast", "--x-initial", "fast",
+              "--noassert", "-MAKEFLAGS", "OPT_FAST=-O2", "-CFLAGS", "-fPIC", "-LDFLAGS", "-shared", "-o", LIBRARY_FILE)
 
 
 def ports_header(params: DesignParams) -> str:
