@@ -18,7 +18,9 @@ ENGINE_EVENTS_LATE = 1
 
 SEMAPHORE = "waits for a semaphore"
 UNWANTED = "the next record isn't wanted yet"
-NOT_ITS_TURN = (SEMAPHORE, UNWANTED, "waits for the engine's tile")
+TILE = "waits for the engine's tile"
+HEADS = "waits for the pass's heads"
+NOT_ITS_TURN = (SEMAPHORE, UNWANTED, TILE, HEADS)
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class CycleAccount:
                 ("waits for room in the drain ring", e(Counter.ENGINE_WAIT_DRAIN), False)]),
             self._unit("gather", [("works", b(Counter.GATHER_BUSY), True)]),
             self._unit("drain", [
-                ("waits for the engine's tile", b(Activity.DRAIN_WAIT_TILE), False),
+                (TILE, b(Activity.DRAIN_WAIT_TILE), False),
                 ("works", b(Counter.DRAIN_BUSY), True),
                 (SEMAPHORE, self._waits(Unit.DRAIN), False)]),
             self._unit("quantise", [
@@ -111,8 +113,9 @@ class CycleAccount:
             self._unit("attention", [
                 ("a beat to the array", b(Activity.ATTENTION_BEAT), True),
                 ("the array's further turns", b(Activity.ATTENTION_WAIT_ARRAY), True),
+                (HEADS, self._before_first_beat, False),
                 ("waits for memory", b(Counter.ATTENTION_WAIT_MEMORY), False),
-                ("waits for the pass's heads or queries", b(Activity.ATTENTION_WAIT_QUERIES), False),
+                ("waits for queries", b(Activity.ATTENTION_WAIT_QUERIES), False),
                 ("waits for a tile's softmax", b(Activity.ATTENTION_WAIT_WEIGHTS), False),
                 ("waits for room in the softmax path", b(Activity.ATTENTION_WAIT_PATH), False),
                 ("last words", attends & b(Activity.ATTENTION_WORD), True),
@@ -127,6 +130,16 @@ class CycleAccount:
                 ("logits, results", b(Counter.HEAD_BUSY), True)]),
             self._unit("sequencer", [("waits for a queue", b(Counter.SEQUENCER_WAIT), False)]),
         ]
+
+    @cached_property
+    def _before_first_beat(self) -> np.ndarray:
+        """An ATTEND is under way whose first beat hasn't come to the array."""
+        attends = self.bit(Counter.ATTENTION_BUSY)
+        command = np.cumsum(attends & ~np.concatenate([[False], attends[:-1]]))
+        beats = np.flatnonzero(self.bit(Activity.ATTENTION_BEAT) & attends)
+        first = np.full(command[-1] + 1, self.cycles)
+        np.minimum.at(first, command[beats], beats)
+        return attends & (np.arange(self.cycles) < first[command])
 
     @cached_property
     def ports(self) -> list[UnitAccount]:
@@ -153,11 +166,9 @@ class CycleAccount:
         number = np.arange(self.cycles)
         before = number < (steps[0] if len(steps) else self.cycles)
         after = number > (steps[-1] if len(steps) else -1)
-        attends = b(Counter.ATTENTION_BUSY)
-        waits = self._waits
         # In the gap between two matrices, the unit that the chain hangs on.
         drains = b(Counter.DRAIN_BUSY) & ~b(Activity.DRAIN_WAIT_TILE)
-        attention_is_next = attends & ~drains & waits(Unit.QUANTISE)
+        attention_is_next = b(Counter.ATTENTION_BUSY) & ~drains & self._waits(Unit.QUANTISE)
         return self._unit("pass", [
             ("before the first step: loading, embedding, first norm", before, False),
             ("head, results", after & b(Counter.HEAD_BUSY), False),
@@ -165,15 +176,16 @@ class CycleAccount:
             ("engine steps", e(Counter.ENGINE_STEPS), True),
             ("weight stream: KV beats had the ports", e(Counter.ENGINE_WAIT_STREAM) & b(Counter.KV_READ_BEATS), False),
             ("weight stream: memory's rate, refresh, latency", e(Counter.ENGINE_WAIT_STREAM), False),
-            ("tables", e(Counter.ENGINE_WAIT_TABLE), False),
             ("drain ring full", e(Counter.ENGINE_WAIT_DRAIN), False),
             ("quantise: statistics and fold", b(Activity.QUANTISE_FOLD), False),
-            ("quantise: slices not there yet", b(Counter.QUANTISE_BUSY), False),
+            ("quantise: slices not there yet, or their tables", b(Counter.QUANTISE_BUSY), False),
+            ("tables", e(Counter.ENGINE_WAIT_TABLE), False),
             ("drain of the last tiles", drains, False),
             ("attention: beats on the array", attention_is_next
              & (b(Activity.ATTENTION_BEAT) | b(Activity.ATTENTION_WAIT_ARRAY)), False),
+            ("attention: from the heads to its first beat", attention_is_next & self._before_first_beat, False),
             ("attention: waits for memory", attention_is_next & b(Counter.ATTENTION_WAIT_MEMORY), False),
-            ("attention: waits for heads and queries", attention_is_next & b(Activity.ATTENTION_WAIT_QUERIES), False),
+            ("attention: waits for queries", attention_is_next & b(Activity.ATTENTION_WAIT_QUERIES), False),
             ("attention: waits for a softmax", attention_is_next & b(Activity.ATTENTION_WAIT_WEIGHTS), False),
             ("attention: softmax path is full", attention_is_next & b(Activity.ATTENTION_WAIT_PATH), False),
             ("attention: last softmax, merge, words", attention_is_next, False),

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from hls_py.schedule.shape import ModelShape
-from hls_py.schedule.stream_order import Matrix, Norm, gain_banks, matrix_tiles
+from hls_py.schedule.stream_order import Matrix, Norm, gain_banks, gated_tiles, head_order, residual_tiles
 from hls_py.schedule.tiles import Tile
 from rtl.contract import command_words as words
 from rtl.contract.command_words import ActivationFunction, DrainMode, Opcode, QuantiseSource, QuantiseTarget
 
 # Semaphores (bit numbers of wait and signal masks).
 RESIDUAL_READY = 0
-HEADS_READY = 1
 KV_READY = 2
 VECTOR_READY = 3
 KV_FREE = 4
@@ -24,6 +23,8 @@ OPERANDS_READY = 5
 
 # Activation buffers alternate between the consecutive vectors of a layer.
 INPUT_BUFFER, OUTPUT_BUFFER = 0, 1
+
+HEAD_MODES = {Matrix.QUERY: DrainMode.QUERY, Matrix.KEY: DrainMode.KEY, Matrix.VALUE: DrainMode.VALUE}
 
 
 class _Program:
@@ -72,14 +73,12 @@ class _Program:
         s = self.shape
         self.quantise(QuantiseSource.RESIDUAL, s.hidden, s.config.hidden_size, INPUT_BUFFER, layer, Norm.INPUT,
                       RESIDUAL_READY)
-        plan = [(m, mode, t) for m, mode in ((Matrix.QUERY, DrainMode.QUERY), (Matrix.KEY, DrainMode.KEY),
-                                             (Matrix.VALUE, DrainMode.VALUE)) for t in matrix_tiles(s, m)]
-        for n, (matrix, mode, tile) in enumerate(plan):
-            last = n + 1 == len(plan)
+        order = head_order(s)
+        for n, (matrix, tile) in enumerate(order):
+            last = n + 1 == len(order)
             self.tile(tile, s.hidden, INPUT_BUFFER, last)
-            first_key = matrix is Matrix.KEY and tile.first == 0
-            self.add(Opcode.DRAIN, (KV_FREE,) if first_key and layer else (), (HEADS_READY, KV_READY) if last else (),
-                     mode=mode, activation=INPUT_BUFFER, steps=tile.steps, outputs=tile.outputs,
+            self.add(Opcode.DRAIN, (KV_FREE,) if n == 0 and layer else (), (KV_READY,) if last else (),
+                     mode=HEAD_MODES[matrix], activation=INPUT_BUFFER, steps=tile.steps, outputs=tile.outputs,
                      head_dim=s.config.head_dim, first_head=tile.first // s.head_width,
                      scale=self.scale(layer, matrix))
 
@@ -89,7 +88,8 @@ class _Program:
         where = dict(kv_heads=c.kv_heads, head_dim=c.head_dim, layer=layer, block_beats=block_beats(s),
                      layer_beat=layer * c.kv_heads * tile_beats, head_beats=tile_beats)
         norm = Norm.ATTENTION if s.attention_sub_norm else None
-        self.add(Opcode.ATTEND, (HEADS_READY,), (VECTOR_READY,), **where, queries_per_kv=c.queries_per_kv,
+        # It isn't told to wait for the heads: it does so by itself, and meanwhile asks for its first KV beats.
+        self.add(Opcode.ATTEND, (), (VECTOR_READY,), **where, queries_per_kv=c.queries_per_kv,
                  factor=math.log2(math.e) / math.sqrt(c.head_dim), row_words=s.words(s.attention_width),
                  **self.statistics(layer, norm))
         last = layer + 1 == c.layers
@@ -101,7 +101,7 @@ class _Program:
     def residual(self, layer: int, matrix: Matrix, width: int, norm_layer: int, norm: Norm) -> None:
         """Tiles of a matrix whose outputs are added to the residual."""
         s = self.shape
-        tiles = matrix_tiles(s, matrix)
+        tiles = residual_tiles(s, matrix)
         for n, tile in enumerate(tiles):
             last = n + 1 == len(tiles)
             self.tile(tile, width, OUTPUT_BUFFER, last)
@@ -114,7 +114,7 @@ class _Program:
         self.quantise(QuantiseSource.RESIDUAL, s.hidden, c.hidden_size, INPUT_BUFFER, layer, Norm.POST_ATTENTION,
                       RESIDUAL_READY)
         norm = Norm.FFN if s.ffn_sub_norm else None
-        tiles = matrix_tiles(s, Matrix.GATE)
+        tiles = gated_tiles(s)
         function = ActivationFunction[c.activation.upper()]
         for n, tile in enumerate(tiles):
             last = n + 1 == len(tiles)

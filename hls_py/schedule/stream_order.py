@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from hls_py.schedule.shape import ModelShape
-from hls_py.schedule.tiles import Tile, plan_tiles
+from hls_py.schedule.tiles import Chain, Part, Tile, chunk_tiles, plan_chain
 from rtl.contract.number_formats import VECTOR_ALIGN, round_up
 from rtl.contract.stream_records import HEAD_CHUNK_ROWS
 
@@ -72,18 +72,38 @@ def gain_banks(shape: ModelShape) -> dict[tuple[int, Norm], int]:
     return {norm: n % 2 for n, norm in enumerate(norms(shape))}
 
 
-def matrix_tiles(shape: ModelShape, matrix: Matrix) -> list[Tile]:
+def head_order(shape: ModelShape) -> list[tuple[Matrix, Tile]]:
+    """Tiles of values, queries and keys in order.
+
+    Values first, then queries and keys of some KV heads at a time: attention begins with a head that is complete.
+    """
     c = shape.config
-    outputs, unit = {
-        Matrix.QUERY: (c.heads * shape.head_width, shape.head_width),
-        Matrix.KEY: (c.kv_heads * shape.head_width, shape.head_width),
-        Matrix.VALUE: (c.kv_heads * shape.head_width, shape.head_width),
-        Matrix.OUTPUT: (shape.hidden, VECTOR_ALIGN),
-        Matrix.GATE: (shape.ffn, VECTOR_ALIGN),
-        Matrix.UP: (shape.ffn, VECTOR_ALIGN),
-        Matrix.DOWN: (shape.hidden, VECTOR_ALIGN),
-    }[matrix]
-    return plan_tiles(outputs, unit, shape.params)
+    outputs, unit = c.kv_heads * shape.head_width, shape.head_width
+    parts = (Part(outputs, unit, head_dim=c.head_dim),
+             Part(outputs, unit, factors=(c.queries_per_kv, 1), head_dim=c.head_dim))
+    values, others = _chunks(shape, parts, shape.hidden)
+    order = [(Matrix.VALUE, tile) for (tiles,) in values for tile in tiles]
+    for queries, keys in others:
+        order += [(Matrix.QUERY, tile) for tile in queries] + [(Matrix.KEY, tile) for tile in keys]
+    return order
+
+
+def residual_tiles(shape: ModelShape, matrix: Matrix) -> list[Tile]:
+    """Of the output or the down matrix."""
+    width = shape.ffn if matrix is Matrix.DOWN else shape.attention_width
+    (chunks,) = _chunks(shape, (Part(shape.hidden, VECTOR_ALIGN),), width)
+    return [tile for (tiles,) in chunks for tile in tiles]
+
+
+def gated_tiles(shape: ModelShape) -> list[Tile]:
+    """Of gate and up alike, which alternate."""
+    (chunks,) = _chunks(shape, (Part(shape.ffn, VECTOR_ALIGN, factors=(1, 1), paired=True),), shape.hidden)
+    return [tile for gate, _ in chunks for tile in gate]
+
+
+def _chunks(shape: ModelShape, parts: tuple[Part, ...], width: int) -> list[list[list[list[Tile]]]]:
+    plans = plan_chain(Chain(parts, shape.slices(width), shape.max_rows), shape.params)
+    return [chunk_tiles(part, plan, shape.params) for part, plan in zip(parts, plans)]
 
 
 def layer_records(shape: ModelShape, layer: int) -> Iterator[Gains | Codes]:
@@ -93,26 +113,24 @@ def layer_records(shape: ModelShape, layer: int) -> Iterator[Gains | Codes]:
     def gains(norm: Norm, of_layer: int = layer) -> Gains:
         return Gains(of_layer, norm, banks[of_layer, norm])
 
-    def codes(matrix: Matrix) -> Iterator[Codes]:
-        return (Codes(layer, matrix, tile) for tile in matrix_tiles(shape, matrix))
+    def residual(matrix: Matrix) -> Iterator[Codes]:
+        return (Codes(layer, matrix, tile) for tile in residual_tiles(shape, matrix))
 
     if layer == 0:
         yield gains(Norm.INPUT)
     if shape.attention_sub_norm:
         yield gains(Norm.ATTENTION)
-    yield from codes(Matrix.QUERY)
-    yield from codes(Matrix.KEY)
-    yield from codes(Matrix.VALUE)
+    yield from (Codes(layer, matrix, tile) for matrix, tile in head_order(shape))
     yield gains(Norm.POST_ATTENTION)
-    yield from codes(Matrix.OUTPUT)
+    yield from residual(Matrix.OUTPUT)
     if shape.ffn_sub_norm:
         yield gains(Norm.FFN)
-    for gate, up in zip(codes(Matrix.GATE), codes(Matrix.UP)):
-        yield gate
-        yield up
+    for tile in gated_tiles(shape):
+        yield Codes(layer, Matrix.GATE, tile)
+        yield Codes(layer, Matrix.UP, tile)
     last = layer + 1 == shape.config.layers
     yield gains(Norm.FINAL if last else Norm.INPUT, layer + 1)
-    yield from codes(Matrix.DOWN)
+    yield from residual(Matrix.DOWN)
 
 
 def head_records(shape: ModelShape) -> Iterator[HeadRows]:

@@ -96,9 +96,8 @@ def measure(accelerator: Accelerator, shape: PassShape, head: bool = True) -> Cy
         flags = [RowFlag.ARGMAX if head and n == shape.rows - 1 else RowFlag(0) for n in range(shape.rows)]
         groups.append(Group(sequence.slot, shape.past, [Row(int(t), f) for t, f in zip(tokens, flags)],
                             sequence.blocks))
-    before = pool.open()
-    pool.reserve(before, 1)
-    accelerator.run([Group(before.slot, 0, [Row(0)], before.blocks)])
+    first = groups[0]
+    accelerator.run([Group(first.slot, 0, [Row(0)], first.blocks)])
     device.run_cycles(2 * accelerator.params.ring_words)  # as long as the host samples, the rings fill
     device.begin_trace(TRACE_CYCLES)
     accelerator.run(groups)

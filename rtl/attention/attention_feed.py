@@ -1,6 +1,6 @@
 """All of attention but the softmax: heads in, beats for the int8 array out, its sums to the softmax path."""
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,6 +12,7 @@ from rtl.attention.newest_kv import NewestKv
 from rtl.attention.operand_loader import OperandLoader
 from rtl.attention.phase_sequencer import KEY_TAG, VALUE_TAG
 from rtl.attention.query_buffer import QueryBuffer
+from rtl.attention.queue import Queue
 from rtl.attention.scale_source import ScaleSource
 from rtl.attention.tile_walker import TileWalker
 from rtl.contract.command_words import ATTEND, KV_WRITE
@@ -24,7 +25,8 @@ EVENTS = data.StructLayout({"busy": 1, "waits_for_memory": 1, "kv_writer_busy": 
 """What counters count, and simulators look at, a bit a cycle."""
 
 GEOMETRY_CYCLES = 3
-VALUE_SEGMENTS_BITS = 18
+HEADS_BITS = 9
+SEGMENTS_AHEAD = 2
 
 
 def path_ports(params: DesignParams) -> dict[str, wiring.Member]:
@@ -90,7 +92,7 @@ class AttentionFeed(wiring.Component):
         m.submodules.scale_source = scales = ScaleSource(params)
         self._heads(m, queries, newest)
 
-        geometry, command, heads_there, is_busy = self._command(m, lists)
+        geometry, command, heads_there, is_busy = self._command(m, lists, queries, newest, loader.kv_head)
         state = wiring.flipped(self)
         wiring.connect(m, state.pass_state, lists.pass_state)
         wiring.connect(m, state.list_request, lists.list_request)
@@ -126,7 +128,10 @@ class AttentionFeed(wiring.Component):
 
     def _heads(self, m: Module, queries: QueryBuffer, newest: NewestKv) -> None:
         """Route segments and scales by kind."""
-        for port, to_queries, to_newest in ((self.heads, queries.segments, newest.segments),
+        # Writing a V segment takes several cycles, in which the next one comes.
+        m.submodules.newest_queue = self._to_newest = queue = Queue(shapes.head_segment(self.params), SEGMENTS_AHEAD)
+        wiring.connect(m, queue.o, newest.segments)
+        for port, to_queries, to_newest in ((self.heads, queries.segments, queue.i),
                                             (self.head_scales, queries.scales, newest.scales)):
             is_query = port.p.kind == shapes.HeadKind.QUERY
             m.d.comb += [
@@ -136,20 +141,36 @@ class AttentionFeed(wiring.Component):
             ]
         m.d.comb += [queries.rows.eq(self.pass_state.rows), newest.rows.eq(self.pass_state.rows)]
 
-    def _command(self, m: Module, lists: BlockList) -> tuple[Value, Value, Value, Value]:
-        """One ATTEND at a time: geometry, fields, whether all its heads have come, whether one runs."""
+    def _command(self, m: Module, lists: BlockList, queries: QueryBuffer, newest: NewestKv, kv_head: Value
+                 ) -> tuple[Value, Value, Value, Value]:
+        """One ATTEND at a time: geometry, fields, whether all of ``kv_head`` has come, whether one runs.
+
+        Rows come in order, so that what has come of the last one says what has come of all.
+        """
         command, is_busy, wait = Signal(shapes.command_layout(ATTEND)), Signal(), Signal(range(GEOMETRY_CYCLES + 1))
         rows = self.pass_state.rows
         geometry = _geometry(m, "attend", self.params, command.head_dim, rows, command.queries_per_kv)
-        heads, segments = Signal(VALUE_SEGMENTS_BITS), Signal(VALUE_SEGMENTS_BITS)
-        m.d.sync += [heads.eq(rows * command.kv_heads), segments.eq(heads * geometry.segments)]
-
-        segments_come, scales_come, heads_there = Signal(VALUE_SEGMENTS_BITS), Signal(VALUE_SEGMENTS_BITS), Signal()
-        for port, count in ((self.heads, segments_come), (self.head_scales, scales_come)):
-            with m.If(port.valid & port.ready & (port.p.kind == shapes.HeadKind.VALUE)):
-                m.d.sync += count.eq(count + 1)
-        m.d.sync += heads_there.eq(is_busy & (wait == GEOMETRY_CYCLES) & (segments_come >= segments)
-                                   & (scales_come >= heads))
+        heads, segments = Signal(HEADS_BITS), Signal(HEADS_BITS + kv_shapes.SEGMENTS_BITS)
+        query_heads, query_segments = Signal(2 * HEADS_BITS), Signal(2 * HEADS_BITS + kv_shapes.SEGMENTS_BITS)
+        m.d.comb += heads.eq(kv_head + 1)
+        m.d.sync += [
+            segments.eq(heads * geometry.segments),
+            query_heads.eq(heads * geometry.queries_per_kv), query_segments.eq(query_heads * geometry.segments),
+        ]
+        counts: list[Signal] = []
+        there: list[Value] = []
+        for kind, to_kind in ((shapes.HeadKind.QUERY, queries.segments), (shapes.HeadKind.KEY, newest.segments),
+                              (shapes.HeadKind.VALUE, newest.segments)):
+            of_queries = kind is shapes.HeadKind.QUERY
+            for port, needed in ((to_kind, query_segments if of_queries else segments),
+                                 (self.head_scales, query_heads if of_queries else heads)):
+                count = Signal.like(needed, name=f"{kind.name.lower()}_{len(counts)}")
+                with m.If(port.valid & port.ready & (port.p.kind == kind) & (port.p.row == rows - 1)):
+                    m.d.sync += count.eq(count + 1)
+                counts.append(count)
+                there.append(count >= needed)
+        heads_there = Signal()
+        m.d.comb += heads_there.eq(Cat(there).all())
 
         m.d.comb += [self.busy.eq(is_busy), lists.start.p.layer.eq(command.layer),
                      lists.start.p.kv_heads.eq(command.kv_heads)]
@@ -170,7 +191,7 @@ class AttentionFeed(wiring.Component):
                     m.next = "RUN"
             with m.State("RUN"):
                 with m.If(self.path_done):
-                    m.d.sync += [is_busy.eq(0), segments_come.eq(0), scales_come.eq(0), heads_there.eq(0)]
+                    m.d.sync += [is_busy.eq(0), *(count.eq(0) for count in counts)]
                     m.next = "IDLE"
         return geometry, command, heads_there, is_busy
 
@@ -265,8 +286,8 @@ class AttentionFeed(wiring.Component):
                 with m.If(wait == GEOMETRY_CYCLES - 1):
                     m.next = "START"
             with m.State("START"):
-                m.d.comb += lists.start.valid.eq(1)
-                with m.If(lists.start.ready):
+                m.d.comb += lists.start.valid.eq(~self._to_newest.o.valid)
+                with m.If(lists.start.valid & lists.start.ready):
                     m.next = "RUN"
             with m.State("RUN"):
                 with m.If(writer.done):

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from rtl.attention import kv_shapes
 from rtl.attention.queue import Queue
 from rtl.attention.row_vectors import RowVectorCounter
+from rtl.attention.tile_shapes import HEAD_BITS
 from rtl.contract.design_params import DesignParams
 from rtl.contract.number_formats import SEGMENT_BYTES, bits_for
 from rtl.streams import shapes
@@ -23,7 +24,7 @@ class OperandLoader(wiring.Component):
     Streams and ports
     -----------------
     loads (in)         : kv_shapes.load.
-    enable (in)        : queries are there; nothing is read before.
+    enable (in)        : queries of ``kv_head`` (out) are there, two cycles after that was told; nothing is read before.
     geometry (in)      : stable while a command runs.
     query_enable, query_word → query_data : of the QueryBuffer.
     operand_write (out): to the array; may have to wait for weights.
@@ -33,12 +34,12 @@ class OperandLoader(wiring.Component):
     Timing: row_vectors·D/16 + ``overhead_cycles`` a (group, KV head) when nobody stalls.
     """
 
-    overhead_cycles = 5
+    overhead_cycles = 7
 
     def __init__(self, params: DesignParams):
         self.params = params
         super().__init__({
-            "loads": In(stream.Signature(kv_shapes.load(params))), "enable": In(1),
+            "loads": In(stream.Signature(kv_shapes.load(params))), "enable": In(1), "kv_head": Out(HEAD_BITS),
             "geometry": In(kv_shapes.geometry(params)),
             "query_enable": Out(1), "query_word": Out(kv_shapes.WORD_BITS), "query_data": In(8 * SEGMENT_BYTES),
             "operand_write": Out(stream.Signature(shapes.operand_write(params))),
@@ -51,6 +52,7 @@ class OperandLoader(wiring.Component):
         m.submodules.queue = queue = Queue(kv_shapes.load(params), LOADS_AHEAD)
         wiring.connect(m, wiring.flipped(self.loads), queue.i)
         load = queue.o.p
+        m.d.comb += self.kv_head.eq(load.kv_head)
         at = RowVectorCounter("at", params, params.row_vectors)
         row_vectors = Signal(range(params.max_row_vectors + 1))
         free, slot = Signal(2, init=2), Signal()
@@ -87,7 +89,12 @@ class OperandLoader(wiring.Component):
             with m.State("IDLE"):
                 m.d.sync += [kv_word.eq(load.kv_head * geometry.query_kv_words + load.first_row),
                              row_vectors.eq(load.rows * geometry.queries_per_kv)]
-                with m.If(queue.o.valid & self.enable & (free != 0)):
+                with m.If(queue.o.valid & (free != 0)):
+                    m.next = "SETTLE"
+            with m.State("SETTLE"):
+                m.next = "LOOK"
+            with m.State("LOOK"):
+                with m.If(self.enable):
                     m.next = "START"
             with m.State("START"):
                 m.d.sync += [vector_word.eq(kv_word), word.eq(kv_word), segment.eq(0), turn_words.eq(0)]

@@ -13,6 +13,8 @@ from rtl.contract.number_formats import SEGMENT_BYTES, bits_for
 from rtl.streams import shapes
 
 QUEUE_DEPTH = 2
+TURNS_KEPT = 4
+"""A power of two above the K phases that come before a tile's V phase, its own included."""
 DIM_GROUP_BITS = 9
 KEY_TAG = data.StructLayout({"is_value": 1, "group": 8})
 VALUE_TAG = data.StructLayout({"is_value": 1, "last": 1, "block": BLOCK_BITS, "dim_group": DIM_GROUP_BITS})
@@ -99,12 +101,13 @@ class PhaseSequencer(wiring.Component):
             self.loaded.ready.eq(key_start & next_phase.first_tile), self.weights_ready.ready.eq(value_start),
         ]
 
-        # Turns: a tile's V phase comes behind the next tile's K phase, so those of two tiles are kept.
-        loaded, kept_turns = Signal(kv_shapes.LOADED), [Signal(kv_shapes.TURN_BITS, name=f"kept_{n}") for n in range(2)]
-        key_parity, value_parity, query_slot, weight_slot = Signal(), Signal(), Signal(init=1), Signal()
+        # Turns: a tile's V phase comes behind the K phases of the next two, so those of so many tiles are kept.
+        loaded, kept_turns = Signal(kv_shapes.LOADED), Signal(data.ArrayLayout(kv_shapes.TURN_BITS, TURNS_KEPT))
+        key_place, value_place = Signal(range(TURNS_KEPT)), Signal(range(TURNS_KEPT))
+        query_slot, weight_slot = Signal(init=1), Signal()
         now_loaded = Mux(next_phase.first_tile, self.loaded.p, loaded)
         now_slot = query_slot ^ next_phase.first_tile
-        value_turns = Mux(value_parity, kept_turns[1], kept_turns[0])
+        value_turns = kept_turns[value_place]
         m.d.comb += value_phases.i.p.eq(value_turns)
 
         walk = BeatWalk("walk", params)
@@ -122,16 +125,14 @@ class PhaseSequencer(wiring.Component):
             m.d.sync += is_running.eq(0)
         with m.If(key_start):
             m.d.sync += [
-                query_slot.eq(now_slot), key_parity.eq(~key_parity), loaded.eq(now_loaded),
+                query_slot.eq(now_slot), key_place.eq(key_place + 1), loaded.eq(now_loaded),
+                kept_turns[key_place].eq(kv_shapes.LOADED(now_loaded).value_turns),
                 base.eq(Mux(now_slot, kv_shapes.query_slot_words(params), 0)),
                 turns.eq(kv_shapes.LOADED(now_loaded).turns),
             ]
-            for n in range(2):
-                with m.If(key_parity == n):
-                    m.d.sync += kept_turns[n].eq(kv_shapes.LOADED(now_loaded).value_turns)
         with m.If(value_start):
             m.d.sync += [
-                weight_slot.eq(~weight_slot), value_parity.eq(~value_parity), turns.eq(value_turns),
+                weight_slot.eq(~weight_slot), value_place.eq(value_place + 1), turns.eq(value_turns),
                 base.eq(kv_shapes.weight_base(params) + Mux(weight_slot, kv_shapes.weight_slot_words(params), 0)),
             ]
 

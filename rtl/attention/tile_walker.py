@@ -16,7 +16,8 @@ PHASES_AHEAD = 32
 
 
 class TileWalker(wiring.Component):
-    """Phases K₀ K₁ V₀ K₂ V₁ … V_last over all tiles of all (group, KV head)s of a command.
+    """Phases K₀ K₁ K₂ V₀ K₃ V₁ … V_last over all tiles of all (group, KV head)s of a command: a tile's softmax has
+    the time of two other phases at least.
 
     Tile n of a group and KV head (n = floor((past + rows − 1)/128) falling, one a block of the list) has positions
     128·n … of them those below ``past`` lie in memory; beats are asked for only where some position lies there:
@@ -59,9 +60,11 @@ class TileWalker(wiring.Component):
         m.submodules.address = address = TileAddress()
         wiring.connect(m, wiring.flipped(self.phases), queue.o)
 
-        # The tile at hand and the one before it, whose V phase comes behind this one's K phase.
-        now, before = Signal(phase_layout), Signal(phase_layout)
-        now_beat, before_beat, has_before, is_last_value = Signal(32), Signal(32), Signal(), Signal()
+        # The tile at hand and the two before it, the older of which has its V phase behind this one's K phase.
+        now, newer, older = (Signal(phase_layout, name=name) for name in ("now", "newer", "older"))
+        now_beat, newer_beat, older_beat = (Signal(32, name=f"{name}_beat") for name in ("now", "newer", "older"))
+        has_newer, has_older, flushes = Signal(), Signal(), Signal()
+        age = [older.eq(newer), older_beat.eq(newer_beat), has_older.eq(has_newer), has_newer.eq(0)]
         head, tile, left = Signal(kv_shapes.group_head(params)), Signal(25), Signal(32)
         head_beat, block, wait = Signal(32), Signal(32), Signal(range(TileAddress.latency_cycles + 1))
         key_beats, value_beats, value_offset = (Signal(shapes.BEATS_BITS, name=name)
@@ -72,7 +75,7 @@ class TileWalker(wiring.Component):
             self.loads.p.kv_head.eq(queued.kv_head),
         ]
         past_groups = (now.past_positions + params.segments - 1) >> log2
-        past_blocks = (before.past_positions + SEGMENT_BYTES - 1) >> kv_shapes.BLOCK_LOG2
+        past_blocks = (older.past_positions + SEGMENT_BYTES - 1) >> kv_shapes.BLOCK_LOG2
         m.d.sync += [
             key_beats.eq(header + past_groups * self.geometry.segments),
             value_beats.eq(past_blocks * self.geometry.dim_groups),
@@ -110,26 +113,30 @@ class TileWalker(wiring.Component):
                 self._give(m, queue, now, 0, now_beat, key_beats)
                 with m.If(queue.i.valid & queue.i.ready):
                     m.next = "VALUE"
-                    with m.If(~has_before):
+                    with m.If(~has_older):
                         m.next = "ADVANCE"
             with m.State("VALUE"):
-                self._give(m, queue, before, 1, before_beat + value_offset, value_beats)
+                self._give(m, queue, older, 1, older_beat + value_offset, value_beats)
                 with m.If(queue.i.valid & queue.i.ready):
-                    m.d.sync += [has_before.eq(0), is_last_value.eq(0)]
                     m.next = "ADVANCE"
-                    with m.If(is_last_value):
-                        m.next = "GROUP_HEAD"
+                    with m.If(flushes):
+                        m.d.sync += age
+                        m.next = "FLUSH"
             with m.State("ADVANCE"):
-                m.d.sync += [before.eq(now), before_beat.eq(now_beat), has_before.eq(1), tile.eq(tile - 1),
-                             left.eq(left - 1), now.first_tile.eq(0)]
+                m.d.sync += [*age, newer.eq(now), newer_beat.eq(now_beat), has_newer.eq(1), tile.eq(tile - 1),
+                             left.eq(left - 1), now.first_tile.eq(0), flushes.eq(now.last_of_command)]
                 m.next = "TILE"
                 with m.If(now.last_tile):
                     m.next = "GROUP_HEAD"
                 with m.If(now.last_of_command):
-                    m.d.sync += is_last_value.eq(1)
-                    m.next = "SETTLE"
-            with m.State("SETTLE"):  # value_beats follows ``before`` by a cycle
-                m.next = "VALUE"
+                    m.next = "FLUSH"
+            with m.State("FLUSH"):  # also gives value_beats the cycle by which it follows ``older``
+                with m.If(has_older):
+                    m.next = "VALUE"
+                with m.Elif(has_newer):
+                    m.d.sync += age
+                with m.Else():
+                    m.next = "GROUP_HEAD"
         return m
 
     def _give(self, m: Module, queue: Queue, tile: Signal, is_value: int, beat, beats) -> None:

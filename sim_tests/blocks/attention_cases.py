@@ -168,12 +168,13 @@ class Case:
             block_beats=self.block_beats, layer_beat=self.layer_beat, head_beats=self.head_beats)
 
     def head_streams(self, heads_per_tile: int = 3) -> dict[str, dict[str, np.ndarray]]:
-        """heads and head_scales as the vector unit sends them: of each kind some heads at a time, row by row."""
+        """heads and head_scales as the vector unit sends them: kinds in any order, some heads at a time, row by row."""
         segments: list[tuple] = []
         scales: list[tuple] = []
-        for kind, codes, scale in ((HeadKind.QUERY, self.queries, self.query_scales),
-                                   (HeadKind.KEY, self.keys, self.key_scales),
-                                   (HeadKind.VALUE, self.values, self.value_scales)):
+        kinds = ((HeadKind.QUERY, self.queries, self.query_scales), (HeadKind.KEY, self.keys, self.key_scales),
+                 (HeadKind.VALUE, self.values, self.value_scales))
+        for n in np.random.default_rng(self.seed).permutation(len(kinds)):
+            kind, codes, scale = kinds[n]
             for first in range(0, codes.shape[1], heads_per_tile):
                 for row in range(self.rows):
                     for head in range(first, min(first + heads_per_tile, codes.shape[1])):

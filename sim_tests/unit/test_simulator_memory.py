@@ -166,10 +166,12 @@ def test_the_kv260s_memories(name):
         for key, value in values.items():
             copier.sim.set(key, value, port)
 
+    # The copier has too few beats under way to hide a latency, so the rates are looked at without.
+    latencies = {key: ideal[key] for key in ("read_latency_cycles", "write_latency_cycles")}
     beats = 3000
     for slow in (0, 1, 2, 3, None):
         for port in range(4):
-            give(port, settings[port] if slow in (port, None) else ideal)
+            give(port, settings[port] | latencies if slow in (port, None) else ideal)
         rate = min(measured) if slow is None else measured[slow]
         cycles = copier.copy(beats)
         if name == "ideal":  # a port that never waits moves both directions' beats in one cycle
@@ -181,7 +183,7 @@ def test_the_kv260s_memories(name):
     quick = copier.copy(1)
     for port in range(4):
         give(port, settings[port])
-    latency = sum(settings[0][key] - ideal[key] for key in ("read_latency_cycles", "write_latency_cycles"))
+    latency = sum(settings[0][key] - ideal[key] for key in latencies)
     assert latency == (0 if name == "ideal" else 59 + 29)
     refresh = settings[0]["refresh_cycles"]
     assert quick + latency <= copier.copy(1) <= quick + latency + refresh + 4

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from rtl.contract.kv_layout import TileLayout
 from rtl.contract.number_formats import SEGMENT_BYTES, TILE_POSITIONS
 
+KEYS_AHEAD = 2
+"""Tiles whose K phases come before a tile's V phase."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -65,12 +68,13 @@ def walk(groups: list[Group], kv_heads: int) -> list[Tile]:
 
 
 def phases(tiles: list[Tile]) -> Iterator[tuple[bool, Tile]]:
-    """(is a V phase, tile) in the order of the int8 array: K₀ K₁ V₀ K₂ V₁ …"""
+    """(is a V phase, tile) in the order of the int8 array: K₀ K₁ K₂ V₀ K₃ V₁ …"""
     for n, tile in enumerate(tiles):
         yield False, tile
-        if n:
-            yield True, tiles[n - 1]
-    yield True, tiles[-1]
+        if n >= KEYS_AHEAD:
+            yield True, tiles[n - KEYS_AHEAD]
+    for tile in tiles[-KEYS_AHEAD:]:
+        yield True, tile
 
 
 def phase_beats(is_value: bool, tile: Tile, layout: TileLayout) -> tuple[int, int]:
