@@ -2,7 +2,8 @@
 """Resources of the accelerator's blocks on UltraScale+, as Yosys counts them, beside the budget.
 
     synthesise_block.py [BLOCK …]        the blocks of tools/blocks.yaml, all unless named
-    synthesise_block.py --write FILE     all; the table as Markdown into FILE
+    synthesise_block.py --write FILE     all; the table as Markdown into FILE, between its marks
+    synthesise_block.py --cached         without synthesis, what is known from before
 
 A block is synthesised once for each kind of instance (flattened; what other rows name within it is a black box) and
 multiplied; a block that hasn't changed comes from the cache in build/synth. docs/resources.md says how to read it.
@@ -168,7 +169,7 @@ def table(catalogue: known_blocks.Catalogue, rows: list[Row], whole: bool) -> tu
               catalogue.lines[r.name]] for r in rows]
     if whole:
         cells.append(["**sum**", "", *(f"{n:,g}" for n in total(rows).values()),
-                      str(max(r.used.levels for r in rows)), ""])
+                      str(max((r.used.levels for r in rows), default=0)), ""])
     return titles, cells
 
 
@@ -206,15 +207,23 @@ def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     options.add_argument("block", nargs="*")
     options.add_argument("--write", type=Path, metavar="FILE", help="put the table where FILE has its marks")
+    options.add_argument("--cached", action="store_true", help="show what is known, synthesise nothing")
     chosen = options.parse_args()
     names = known_blocks.chosen(chosen.block)
     catalogue = known_blocks.load()
-    if problems := synthesise_missing(catalogue, names):
+    if chosen.cached:
+        known = [name for name in names if all(from_cache(name, text) for text in catalogue.verilog(name))]
+    elif problems := synthesise_missing(catalogue, names):
         sys.exit("\n".join(problems))
-    rows = [row(catalogue, name) for name in names]
+    else:
+        known = names
+    rows = [row(catalogue, name) for name in known]
+    remarks = notes(rows)
+    if missing := [name for name in names if name not in known]:
+        remarks.append(f"Not counted, and not in the sums: {', '.join(missing)}")
     whole = not chosen.block
-    for note in notes(rows):
-        print(note)
+    for remark in remarks:
+        print(remark)
     show(*table(catalogue, rows, whole))
     if whole:
         show(*lines(catalogue, rows))
@@ -224,20 +233,20 @@ def main() -> None:
             print(f"{r.name}: {r.used.lut / budget:.0%} of the line {catalogue.lines[r.name]} ({budget:,g} LUT)")
             print(f"  longest path: {' → '.join(r.used.path)}")
     if chosen.write and whole:
-        write_table(chosen.write, catalogue, rows)
+        write_table(chosen.write, catalogue, rows, remarks)
 
 
 BEGIN, END = "<!-- make synth: begin -->", "<!-- make synth: end -->"
 
 
-def write_table(path: Path, catalogue: known_blocks.Catalogue, rows: list[Row]) -> None:
+def write_table(path: Path, catalogue: known_blocks.Catalogue, rows: list[Row], remarks: list[str]) -> None:
     """Replace what stands between the marks in ``path``."""
     text = path.read_text()
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]
     made = (f"{yosys_version()}, board {catalogue.board.name}, design {catalogue.board.params.design_hash:032x}\n\n"
-            f"{markdown(*lines(catalogue, rows))}\n{markdown(*table(catalogue, rows, True))}\n"
-            + "".join(f"{note}.\n" for note in notes(rows)))
+            f"{markdown(*lines(catalogue, rows))}\n{markdown(*table(catalogue, rows, True))}"
+            + "".join(f"\n{remark}.\n" for remark in remarks))
     path.write_text(f"{head}{BEGIN}\n{made}{END}{tail}")
 
 
