@@ -32,7 +32,7 @@ class Attention(wiring.Component):
     heads, head_scales (in) : the pass's queries, keys and values of a layer. ATTEND may be given before they come: it
                               asks for its block lists and KV beats at once and begins with a KV head when that's there.
                               The kinds come in any order, each kind's heads rising, as DRAIN sends them: rows in order.
-                              Keys and values stay until they are overwritten: not before ATTEND and KV_WRITE are done.
+                              The next layer's may come when ATTEND and KV_WRITE are done, not before.
     command (in), done, busy (out) : ATTEND, one at a time. ``done`` pulses after the last word was taken.
     kv_write_command (in), kv_write_done, kv_write_busy (out) : KV_WRITE; the heads must be there. ``done`` pulses when
                               all beats were handed over; ``busy`` also until they are acknowledged (``kv_write_idle``).
