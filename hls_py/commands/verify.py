@@ -1,4 +1,4 @@
-"""verify: golden against Hugging Face transformers in float32 on a text: argmax agreement, perplexity, logit error."""
+"""verify: golden against Hugging Face transformers in float32 on a text: argmax, KL, perplexity, block by block."""
 
 from __future__ import annotations
 
@@ -8,63 +8,84 @@ import lzma
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from hls_py.commands.common import add_model, add_quiet
 from hls_py.errors import TellmeError
+from hls_py.golden.machine.precision import PARTS
+from hls_py.model_import.config import read_config
+from hls_py.oracles.agreement import Agreement, BlockError, compare, compare_blocks, first_divergence, nats_of
+from hls_py.oracles.agreement_plot import draw
 from hls_py.progress import Progress
 
-HELP = "compare golden with transformers on a text"
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far two models' logits [positions, vocabulary] agree on a text."""
-
-    positions: int
-    argmax_agreement: float
-    nats_per_token: float
-    """Of golden."""
-    oracle_nats_per_token: float
-    perplexity_ratio: float
-    """Golden's perplexity over the oracle's."""
-    mean_logit_error: float
-    """Mean |difference| over the standard deviation of the oracle's logits."""
+HELP = "compare golden with transformers on a text, layer by layer if asked"
+TOLERANCE = 0.25
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument("--text", type=Path, required=True, metavar="FILE", help="text to score (.txt or .txt.xz)")
+    parser.add_argument("--text", type=Path, metavar="FILE",
+                        help="text to score (.txt or .txt.xz; default: random tokens, which say nothing of perplexity)")
     parser.add_argument("--positions", type=int, default=2048, metavar="N",
                         help="positions compared (default: %(default)s)")
     parser.add_argument("--length", type=int, default=256, metavar="N",
                         help="tokens a sequence; each starts anew (default: %(default)s)")
+    parser.add_argument("--layers", action="store_true",
+                        help="compare what every block of every layer puts out, and name the first that differs")
+    parser.add_argument("--tolerance", type=float, default=TOLERANCE, metavar="X",
+                        help="mean error of a block, in deviations of its rows, that counts as a difference "
+                             "(default: %(default)s; rounding flips alone give less, a wrong block 1 and more)")
+    parser.add_argument("--decisions", action="store_true",
+                        help=f"what each int8 decision costs: golden again with {', '.join(PARTS)} in float")
+    parser.add_argument("--board", metavar="NAME|FILE", help="board whose design golden has (default: simulation)")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw a figure (.png)")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the figures as JSON")
     add_quiet(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from hls_py.oracles.transformers_model import transformers_logits
+    from hls_py.oracles.transformers_model import TransformersModel
+    for path in filter(None, (arguments.plot, arguments.output)):
+        if path.is_dir() or not path.parent.is_dir():
+            raise TellmeError(f"{path} can't be written; give a file in a folder that exists")
+    if not arguments.tolerance > 0:
+        raise TellmeError(f"a tolerance of {arguments.tolerance}: give a number above 0")
     report = Progress(arguments.quiet)
-    tokens = read_tokens(arguments.model, arguments.text, arguments.positions, arguments.length)
+    model: Path = arguments.model
+    tokens = (read_tokens(model, arguments.text, arguments.positions, arguments.length) if arguments.text
+              else random_tokens(model, arguments.positions, arguments.length))
     report("the oracle's logits (transformers, float32)")
-    theirs = transformers_logits(arguments.model, tokens)
+    oracle = TransformersModel(model, arguments.i2s_layout)
+    theirs, their_blocks = oracle.logits_and_blocks(tokens) if arguments.layers else (oracle.logits(tokens), {})
+    del oracle
     report("golden's logits")
-    ours = golden_logits(arguments.model, tokens, arguments.quiet)
+    golden = Golden(model, arguments.board, arguments.i2s_layout, arguments.quiet)
+    ours, our_blocks = golden.run(tokens, blocks=arguments.layers)
     found = compare(ours, theirs, tokens)
-    print(f"positions                {found.positions}\n"
-          f"argmax agreement         {100 * found.argmax_agreement:.2f} %\n"
-          f"nats a token             golden {found.nats_per_token:.5f}, "
-          f"transformers {found.oracle_nats_per_token:.5f}\n"
-          f"perplexity               golden {np.exp(found.nats_per_token):.4f}, "
-          f"transformers {np.exp(found.oracle_nats_per_token):.4f}: {100 * (found.perplexity_ratio - 1):+.3f} %\n"
-          f"mean error of the logits {100 * found.mean_logit_error:.2f} % of their standard deviation")
+    errors = compare_blocks(our_blocks, their_blocks, arguments.tolerance)
+    print_agreement(found, bool(arguments.text))
+    if errors:
+        print_blocks(errors, arguments.tolerance, arguments.length)
+    costs = {}
+    if arguments.decisions:
+        costs = decision_costs(golden, tokens, theirs, found, report)
+        print_decisions(costs, found)
+    if arguments.plot:
+        draw(arguments.plot, model.name, nats_of(ours, tokens), nats_of(theirs, tokens), errors)
     if arguments.output:
-        arguments.output.write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
+        written = {**asdict(found), "blocks": [asdict(error) for error in errors],
+                   "decisions": {name: asdict(cost) for name, cost in costs.items()}}
+        arguments.output.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    divergence = first_divergence(errors, arguments.tolerance)
+    if divergence:
+        raise TellmeError(f"golden and transformers part at {describe(divergence, arguments.length)}")
 
+
+# ---- tokens ---------------------------------------------------------------------------------------------------------
 
 def read_tokens(model: Path, text: Path, positions: int, length: int) -> np.ndarray:
     """Token ids [sequences, length] from evenly spread places of ``text``.
@@ -72,11 +93,10 @@ def read_tokens(model: Path, text: Path, positions: int, length: int) -> np.ndar
     Raises :class:`TellmeError` when files are missing or the text is too short.
     """
     from tokenizers import Tokenizer
-    if positions < 1 or length < 2:
-        raise TellmeError(f"{positions} positions in sequences of {length}: at least 1 position, 2 tokens a sequence")
+    _check_counts(positions, length)
     path = model / "tokenizer.json"
     if not path.is_file():
-        raise TellmeError(f"{model} has no tokenizer.json")
+        raise TellmeError(f"{model} has no tokenizer.json; leave out --text for random tokens")
     try:
         content = text.read_bytes()
         plain = (lzma.decompress(content) if text.suffix == ".xz" else content).decode("utf-8")
@@ -90,29 +110,97 @@ def read_tokens(model: Path, text: Path, positions: int, length: int) -> np.ndar
     return np.stack([ids[s:s + length] for s in starts])
 
 
+def random_tokens(model: Path, positions: int, length: int) -> np.ndarray:
+    """Token ids [sequences, length], the same every time."""
+    from hls_py.model_import.model import Model
+    _check_counts(positions, length)
+    vocabulary = read_config(model).vocabulary if model.is_dir() else Model(model).config.vocabulary
+    return np.random.default_rng(1).integers(0, vocabulary, (-(-positions // length), length))
+
+
+def _check_counts(positions: int, length: int) -> None:
+    if positions < 1 or length < 2:
+        raise TellmeError(f"{positions} positions in sequences of {length}: at least 1 position, 2 tokens a sequence")
+
+
+# ---- golden ---------------------------------------------------------------------------------------------------------
+
+class Golden:
+    """A model on the host's golden device, a subprocess: nothing here imports the host."""
+
+    def __init__(self, model: Path, board: str | None = None, i2s_layout: str | None = None, quiet: bool = True):
+        self.options = ["--device", "golden", "--model", str(model), *(["--board", board] if board else []),
+                        *(["--i2s-layout", i2s_layout] if i2s_layout else []), *(["--quiet"] if quiet else [])]
+
+    def run(self, tokens: np.ndarray, float_parts: Sequence[str] = (),
+            blocks: bool = False) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """float32 [sequences, n, vocabulary] of [sequences, n], and the blocks' outputs if they are asked for."""
+        with tempfile.TemporaryDirectory() as folder:
+            given, made, seen = (Path(folder) / name for name in ("tokens.npy", "logits.npy", "blocks.npz"))
+            np.save(given, tokens)
+            command = [sys.executable, "-m", "host.cli", "logits", *self.options, "--tokens", str(given),
+                       "-o", str(made), *(["--float", *float_parts] if float_parts else []),
+                       *(["--blocks", str(seen)] if blocks else [])]
+            if subprocess.run(command).returncode:
+                raise TellmeError("golden could not run this model")
+            found: dict[str, np.ndarray] = {}
+            if blocks:
+                with np.load(seen) as file:
+                    found = {name: file[name] for name in file.files}
+            return np.load(made), found
+
+
 def golden_logits(model: Path, tokens: np.ndarray, quiet: bool) -> np.ndarray:
-    """float32 [sequences, n, vocabulary] from the host's golden device, a subprocess: nothing here imports the host."""
-    with tempfile.TemporaryDirectory() as folder:
-        given, made = Path(folder) / "tokens.npy", Path(folder) / "logits.npy"
-        np.save(given, tokens)
-        command = [sys.executable, "-m", "host.cli", "logits", "--device", "golden", "--model", str(model), "--tokens",
-                   str(given), "-o", str(made), *(["--quiet"] if quiet else [])]
-        if subprocess.run(command).returncode:
-            raise TellmeError("golden could not run this model")
-        return np.load(made)
+    """float32 [sequences, n, vocabulary]."""
+    return Golden(model, quiet=quiet).run(tokens)[0]
 
 
-def compare(ours: np.ndarray, theirs: np.ndarray, tokens: np.ndarray) -> Agreement:
-    """Figures over all positions; nats over those that have a next token."""
-    def nats(logits: np.ndarray) -> float:
-        x = logits[:, :-1].astype(np.float64)
-        x = x - x.max(axis=-1, keepdims=True)
-        log_sum = np.log(np.exp(x).sum(axis=-1))
-        chosen = np.take_along_axis(x, tokens[:, 1:, None], axis=-1)[..., 0]
-        return float((log_sum - chosen).mean())
+def decision_costs(golden: Golden, tokens: np.ndarray, theirs: np.ndarray, hardware: Agreement,
+                   report: Progress) -> dict[str, Agreement]:
+    """Golden with each int8 decision in float, and with all of them."""
+    costs = {}
+    for parts in (*((part,) for part in PARTS), PARTS):
+        name = parts[0] if len(parts) == 1 else "all"
+        report(f"golden with {name} in float")
+        costs[name] = compare(golden.run(tokens, parts)[0], theirs, tokens)
+    return costs
 
-    mine, their = nats(ours), nats(theirs)
-    return Agreement(
-        positions=tokens.size, argmax_agreement=float((ours.argmax(-1) == theirs.argmax(-1)).mean()),
-        nats_per_token=mine, oracle_nats_per_token=their, perplexity_ratio=float(np.exp(mine - their)),
-        mean_logit_error=float(np.abs(ours - theirs).mean() / theirs.std()))
+
+# ---- what is printed ------------------------------------------------------------------------------------------------
+
+def print_agreement(found: Agreement, is_text: bool) -> None:
+    print(f"positions                {found.positions}\n"
+          f"argmax agreement         {100 * found.argmax_agreement:.2f} %\n"
+          f"KL divergence            {found.kl_nats:.6f} nats\n"
+          f"mean error of the logits {100 * found.mean_logit_error:.2f} % of their standard deviation")
+    if is_text:
+        print(f"nats a token             golden {found.nats_per_token:.5f}, "
+              f"transformers {found.oracle_nats_per_token:.5f}\n"
+              f"perplexity               golden {np.exp(found.nats_per_token):.4f}, "
+              f"transformers {np.exp(found.oracle_nats_per_token):.4f}: {100 * (found.perplexity_ratio - 1):+.3f} %")
+
+
+def print_blocks(errors: list[BlockError], tolerance: float, length: int) -> None:
+    print("\nlayer block                mean error   worst row")
+    for e in errors:
+        print(f"{e.layer:5} {e.block:20} {100 * e.mean:8.2f} % {100 * e.worst:8.2f} %  ({_row(e.worst_row, length)})")
+    divergence = first_divergence(errors, tolerance)
+    print(f"first beyond {100 * tolerance:g} %: " + (describe(divergence, length) if divergence else "none"))
+
+
+def describe(error: BlockError, length: int) -> str:
+    row = error.worst_row if error.first_row is None else error.first_row
+    return (f"layer {error.layer}, {error.block}, {_row(row, length)}: mean error {100 * error.mean:.1f} % of the "
+            f"deviation")
+
+
+def _row(row: int, length: int) -> str:
+    return f"sequence {row // length} position {row % length}"
+
+
+def print_decisions(costs: dict[str, Agreement], hardware: Agreement) -> None:
+    print("\nin float             perplexity   what int8 costs   argmax    mean error of the logits")
+    for name, cost in (("nothing (hardware)", hardware), *costs.items()):
+        saved = np.exp(hardware.nats_per_token - cost.nats_per_token) - 1
+        print(f"{name:20} {np.exp(cost.nats_per_token):10.4f}   {100 * saved:+13.3f} %   "
+              f"{100 * cost.argmax_agreement:5.2f} %   {100 * cost.mean_logit_error:5.2f} %")

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from host.commands.common import add_target, positive, target_of
+from host.devices.golden import GoldenDevice
 from host.devices.open import open_accelerator
 from host.errors import HostError
 from host.sequences import SequencePool, logits_of
 from rtl.contract.pass_descriptor import RowFlag
 
+FLOAT_PARTS = ("queries", "kv", "attention_weights", "head")
 HELP = "teacher-forced logits of a token file"
 
 
@@ -28,14 +32,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write the .npy")
     parser.add_argument("--rows-per-pass", type=positive, metavar="R",
                         help="rows of the prompt a pass (default: as many as fit)")
+    golden = parser.add_argument_group("golden only")
+    golden.add_argument("--float", nargs="+", choices=FLOAT_PARTS, default=[], metavar="PART", dest="float_parts",
+                        help=f"compute in float what the hardware has in int8: {', '.join(FLOAT_PARTS)}")
+    golden.add_argument("--blocks", type=Path, metavar="FILE",
+                        help="write what every block of every layer puts out (.npz, arrays '<layer>.<block>')")
 
 
 def run(arguments: argparse.Namespace) -> None:
     tokens = read_tokens(arguments.tokens)
     output: Path = arguments.output
-    if output.is_dir() or not output.parent.is_dir():
-        raise HostError(f"{output} can't be written; give a file in a folder that exists")
-    accelerator = open_accelerator(target_of(arguments))
+    for path in filter(None, (output, arguments.blocks)):
+        if path.is_dir() or not path.parent.is_dir():
+            raise HostError(f"{path} can't be written; give a file in a folder that exists")
+    if arguments.device != "golden" and (arguments.float_parts or arguments.blocks):
+        raise HostError("--float and --blocks are for --device golden")
+    accelerator = open_accelerator(replace(target_of(arguments), float_parts=tuple(arguments.float_parts)))
+    recorder = None
+    if arguments.blocks and isinstance(accelerator.device, GoldenDevice):
+        recorder = accelerator.device.record()
     pool = SequencePool(accelerator)
     rows = accelerator.max_rows if arguments.rows_per_pass is None else arguments.rows_per_pass
     sequences = np.atleast_2d(tokens).tolist()
@@ -52,14 +67,19 @@ def run(arguments: argparse.Namespace) -> None:
             pool.rewind(sequence, 0)
             logits.append(logits_of(parts))
     write_array(output, logits[0] if tokens.ndim == 1 else np.stack(logits))
+    if recorder:
+        write_array(arguments.blocks, recorder.arrays())
 
 
-def write_array(path: Path, array: np.ndarray) -> None:
-    """``path`` is there with all of ``array``, or as it was before."""
+def write_array(path: Path, array: np.ndarray | dict[str, Any]) -> None:
+    """``path`` is there with all of ``array`` (.npy, or .npz of several), or as it was before."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with open(partial, "wb") as file:
-            np.save(file, array)
+            if isinstance(array, dict):
+                np.savez(file, **array)
+            else:
+                np.save(file, array)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

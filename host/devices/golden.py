@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from host.errors import HostError
 from rtl.contract import register_map
 from rtl.contract.design_params import CONTRACT_VERSION, DesignParams
 from rtl.contract.register_map import Control, ErrorCause, Status
+
+if TYPE_CHECKING:
+    from hls_py.golden.machine.precision import Precision
+    from hls_py.golden.machine.recorder import Recorder
 
 DEFAULT_MEMORY_BYTES = 256 << 20
 
@@ -19,14 +25,14 @@ class GoldenDevice:
     memory_base = 0
 
     def __init__(self, params: DesignParams, memory_bytes: int = DEFAULT_MEMORY_BYTES,
-                 port_offsets: tuple[int, ...] | None = None):
+                 port_offsets: tuple[int, ...] | None = None, precision: Precision | None = None):
         from hls_py.golden.machine.machine import Machine
         from hls_py.golden.machine.memory import Memory
 
         self.params, self.memory_bytes = params, memory_bytes
         self.port_offsets = port_offsets or (0,) * params.ports
         try:
-            self.machine = Machine(params, Memory(memory_bytes))
+            self.machine = Machine(params, Memory(memory_bytes), precision)
         except MemoryError:
             raise HostError(f"no {memory_bytes >> 20} MiB of memory for the golden model; "
                             "use a smaller board") from None
@@ -35,6 +41,13 @@ class GoldenDevice:
         self._done = 0
         self._cause, self._info = ErrorCause.NONE, 0
         self._queue: list[int] = []
+
+    def record(self) -> Recorder:
+        """From now on it is told what every block puts out."""
+        from hls_py.golden.machine.recorder import Recorder
+
+        self.machine.recorder = recorder = Recorder()
+        return recorder
 
     # ---- registers ------------------------------------------------------------------------------------------------
 

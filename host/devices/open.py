@@ -7,12 +7,16 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from host.accelerator import Accelerator
 from host.board import Board, read_board
 from host.devices.golden import GoldenDevice
 from host.devices.verilator import VerilatorDevice
 from host.errors import HostError
+
+if TYPE_CHECKING:
+    from hls_py.golden.machine.precision import Precision
 
 DEVICES = ("verilator", "golden")
 
@@ -29,22 +33,32 @@ class Target:
     context: int | None = None
     quiet: bool = False
     i2s_layout: str | None = None
+    float_parts: tuple[str, ...] = ()
+    """What the golden model computes in float instead of the hardware's int8."""
 
 
 def open_accelerator(target: Target) -> Accelerator:
     """Raises :class:`HostError` with `tellme-hls`'s own line when something can't be made."""
     found = _prepare(target)
     board = read_board(Path(found["board"]), target.memory)
-    device = _device(target.device, board, found)
+    device = _device(target, board, found)
     return Accelerator(device, Path(found["image"]), target.context)
 
 
-def _device(name: str, board: Board, found: dict[str, str]) -> GoldenDevice | VerilatorDevice:
-    if name == "verilator":
+def _device(target: Target, board: Board, found: dict[str, str]) -> GoldenDevice | VerilatorDevice:
+    if target.device == "verilator":
         return VerilatorDevice(Path(found["simulator"]), board)
-    golden = GoldenDevice(board.params, board.memory_bytes, board.port_offsets)
+    golden = GoldenDevice(board.params, board.memory_bytes, board.port_offsets, _precision(target))
     golden.clock_hz = board.clock_hz
     return golden
+
+
+def _precision(target: Target) -> Precision | None:
+    if not target.float_parts:
+        return None
+    from hls_py.golden.machine.precision import Precision
+
+    return Precision.of_model(target.float_parts, target.model, target.i2s_layout)
 
 
 def _prepare(target: Target) -> dict[str, str]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 
 BLOCKS = ("query", "key", "value", "attention", "attention_residual", "gated", "residual")
@@ -25,14 +22,9 @@ class Recorder:
     def add(self, layer: int, block: str, rows: np.ndarray) -> None:
         self._parts.setdefault((layer, block), []).append(rows.copy())
 
-    def array(self, layer: int, block: str) -> np.ndarray:
-        """float32 [rows so far, width]."""
-        return np.concatenate(self._parts[layer, block])
-
-    def save(self, path: Path) -> None:
-        """An .npz with an array '<layer>.<block>' each."""
-        arrays: dict[str, Any] = {f"{layer}.{block}": np.concatenate(p) for (layer, block), p in self._parts.items()}
-        np.savez(path, **arrays)
+    def arrays(self) -> dict[str, np.ndarray]:
+        """float32 [rows so far, width] of '<layer>.<block>'."""
+        return {f"{layer}.{block}": np.concatenate(parts) for (layer, block), parts in self._parts.items()}
 
 
 def natural_order(heads: np.ndarray, head_dim: int) -> np.ndarray:

@@ -1,0 +1,58 @@
+"""Models in the shapes of the families against transformers: whole models by their logits.
+
+Random weights amplify every rounding flip, so the logits' mean error is a coarse measure; a wrong computation gives
+errors of 100 %. Products and kernels one by one: test_blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hls_py.golden.machine.precision import Precision
+from hls_py.oracles.agreement import compare
+from hls_py.oracles.transformers_model import TransformersModel
+from sim_tests.harness.checkpoints import FAMILIES, Family
+from sim_tests.oracles.families import GoldenModel, PeakedHead, real_dimensions
+
+pytestmark = pytest.mark.oracle
+
+STORAGES = {
+    "llama3-scaled-rope": replace(FAMILIES["llama3-8b"], llama3=True),
+    "bitnet-masters-online": replace(FAMILIES["bitnet-2b"], storage="masters"),
+    "ternary-floats": replace(FAMILIES["falcon-e-1b"], storage="ternary"),
+    "legacy-bitnet": replace(FAMILIES["bitnet-2b"], linear_class="bitlinear", tied=False),
+}
+"""Storages that no family of FAMILIES has."""
+
+
+def check(family: Family, folder: Path, sequences: int = 2, length: int = 48) -> None:
+    model = PeakedHead(family).write_huggingface(folder / "model")
+    tokens = np.random.default_rng(5).integers(0, family.vocabulary, (sequences, length))
+    theirs = TransformersModel(model).logits(tokens)
+    golden = GoldenModel(model, folder / "image")
+    hardware = compare(golden.logits(tokens), theirs, tokens)
+    wide = compare(golden.logits(tokens, Precision(kv=True, head=golden.model.head())), theirs, tokens)
+    print(f"argmax {100 * hardware.argmax_agreement:.1f} %, mean error {100 * hardware.mean_logit_error:.2f} %, "
+          f"KL {hardware.kl_nats:.5f}; KV and head in float: argmax {100 * wide.argmax_agreement:.1f} %, mean error "
+          f"{100 * wide.mean_logit_error:.2f} %")
+    assert hardware.mean_logit_error <= 0.08 and hardware.argmax_agreement >= 0.95
+    assert wide.mean_logit_error <= 0.04 and wide.argmax_agreement >= 0.95
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, *STORAGES])
+def test_reduced(name: str, tmp_path: Path):
+    family = {**FAMILIES, **STORAGES}[name]
+    if name == "bitnet-masters-online":
+        family = replace(family, dtype="fp32")
+    check(family.reduced(width=400 if family.head_dim == 100 else 512 if family.head_dim == 256 else 384, heads=4),
+          tmp_path)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_real_dimensions(name: str, tmp_path: Path):
+    check(real_dimensions(FAMILIES[name]), tmp_path)
