@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -55,7 +56,7 @@ class Image:
             self.tiles = list(self._tiles())
         except OSError as error:
             raise TellmeError(f"{error.filename}: {error.strerror}; give a folder that `tellme-hls` packed") from None
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, IndexError) as error:
             raise TellmeError(f"{folder} is no image ({error}); pack the model again") from None
 
     def commands(self) -> list[bytes]:
@@ -65,7 +66,7 @@ class Image:
         """Names of the CODES records, from the program with the head: tiles come in the order of their records."""
         span = self.manifest.program_with_head
         layer = 0
-        pending: list[tuple[int, int]] = []
+        pending: deque[tuple[int, int]] = deque()
         done: dict[tuple[int, str], int] = {}
         for raw in self.commands()[span.first:span.first + span.count]:
             opcode, fields = decode(raw)
@@ -73,17 +74,17 @@ class Image:
                 pending.append((int(fields["steps"]), int(fields["slices"])))
             elif opcode is Opcode.DRAIN:
                 mode = DrainMode(int(fields["mode"]))
-                if mode is DrainMode.QUERY and (layer, "down") in done:
+                if mode in (DrainMode.QUERY, DrainMode.KEY, DrainMode.VALUE) and (layer, "down") in done:
                     layer += 1
                 names = {DrainMode.QUERY: ["query"], DrainMode.KEY: ["key"], DrainMode.VALUE: ["value"],
                          DrainMode.GATED: ["gate", "up"]}.get(mode)
                 if names is None:
                     names = ["down" if (layer, "gate") in done else "output"]
-                for name, (steps, slices) in zip(names, pending):
+                for name in names:
+                    steps, slices = pending.popleft()
                     first = done.get((layer, name), 0)
                     yield TileName(layer, name, first, steps, slices)
                     done[layer, name] = first + int(fields["outputs"])
-                pending = []
 
     def records(self) -> Iterator[Record]:
         """Every record, its CRC checked."""
