@@ -64,11 +64,20 @@ class TransformersModel:
         else:
             loaded = self._empty(model, _settings(path) if path.is_dir() else {}, online=False)
             self._load_parts(loaded, model)
-        # Its packed layers stay bfloat16 whatever dtype says, and PreTrainedModel.float refuses quantised models.
-        self.model = self.torch.nn.Module.float(loaded).eval()
+        self.model = loaded.eval()
+        self._use(self.torch.float32)
+
+    def in_float64(self) -> TransformersModel:
+        """The same from now on in float64: how much its own rounding moves its logits."""
+        self._use(self.torch.float64)
+        return self
+
+    def _use(self, dtype: Any) -> None:
+        # Its packed layers stay bfloat16 whatever dtype says, and PreTrainedModel.to refuses quantised models.
+        self.torch.nn.Module.to(self.model, dtype)
         for module in self.model.modules():
             if type(module).__name__ == "BitLinear":
-                module.dtype = self.torch.float32  # else it multiplies in bfloat16
+                module.dtype = dtype  # else it multiplies in bfloat16
 
     def logits(self, tokens: np.ndarray) -> np.ndarray:
         """float32 [sequences, n, vocabulary] of token ids [sequences, n], each sequence by itself."""
