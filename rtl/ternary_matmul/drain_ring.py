@@ -93,7 +93,7 @@ class DrainRing(wiring.Component):
                 bank.write_enable.eq(self.write[rows.start:rows.stop]), bank.write_address.eq(self.write_step),
                 *(bank.write_data.word_select(r - first, lane_bits).eq(
                     self.write_data.word_select(r, self.word_bits)) for r in rows),
-                bank.read_enable.eq(read.enable & (read.row >= rows.start) & (read.row < rows.stop)),
+                bank.read_enable.eq(read.enable & (read.row // ROWS_A_BANK == first // ROWS_A_BANK)),
                 bank.read_address.eq(read.step),
             ]
             words += [bank.read_data.word_select(r - first, lane_bits)[:self.word_bits] for r in rows]

@@ -26,7 +26,7 @@ from sim_tests.harness.simulation import Ports, Simulator, StreamJob
 
 SHIM = Path(__file__).with_suffix(".cpp")
 BUILD_ARGS = ("--cc", "--exe", "--build", "-j", "2", "--prefix", "Vtop", "-o", "libtop.so", *LINT_WAIVERS, "-Wno-lint",
-              "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "-MAKEFLAGS", "OPT_FAST=-O2",
+              "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "-MAKEFLAGS", "OPT_FAST=-O1",
               "-MAKEFLAGS", "VM_PARALLEL_BUILDS=0",  # one file: less to compile in all, and two benches build at a time
               "-CFLAGS", "-fPIC", "-LDFLAGS", "-shared")
 STREAM_ERRORS = {0: "", 1: "valid fell before the payload was taken", 2: "the payload changed before it was taken",
