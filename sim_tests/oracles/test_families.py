@@ -32,7 +32,7 @@ STORAGES = {
 def check(family: Family, folder: Path, sequences: int = 2, length: int = 48) -> None:
     """Golden as the hardware; with int8 heads (queries, keys, values) and head rows in float; with everything in float.
 
-    The last must be as near to transformers as transformers in float64 is to itself in float32.
+    The last must be about as near to transformers as transformers in float64 is to itself in float32.
     """
     model = PeakedHead(family).write_huggingface(folder / "model")
     tokens = np.random.default_rng(5).integers(0, family.vocabulary, (sequences, length))
@@ -51,8 +51,8 @@ def check(family: Family, folder: Path, sequences: int = 2, length: int = 48) ->
               f"{100 * agreement.mean_logit_error:.2f} %, KL {agreement.kl_nats:.5f}")
     assert all(agreement.argmax_agreement >= 0.95 for agreement in found.values())
     assert found["hardware"].mean_logit_error <= 0.08
-    assert found["heads and head in float"].mean_logit_error <= 0.04
-    assert found["all in float"].mean_logit_error <= max(0.01, 1.5 * floor)
+    assert found["heads and head in float"].mean_logit_error <= 0.04 + floor
+    assert found["all in float"].mean_logit_error <= 0.01 + floor
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, *STORAGES])
