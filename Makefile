@@ -44,7 +44,7 @@ test-full: setup  ## the long tests, too
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not oracle' $(PYTEST_ARGS)
 
 test-oracles: setup $(VENV)/.extra-oracles  ## compare with PyTorch, transformers and gguf (installs them)
-	$(PYTEST) -n $(JOBS) --dist worksteal -m oracle $(PYTEST_ARGS)
+	$(PYTEST) -n $(JOBS) --dist worksteal -m 'oracle and not full' $(PYTEST_ARGS)
 
 check: setup  ## lint and types
 	$(BIN)/ruff check .
