@@ -158,10 +158,13 @@ def test_no_design_there(capsys, tmp_path, model):
 def test_a_stopped_run_leaves_nothing(capsys, tmp_path, model, monkeypatch, number):
     monkeypatch.setattr("hls_py.emit.accelerator.emit_accelerator", lambda params: os.kill(os.getpid(), number))
     before = signal.getsignal(signal.SIGTERM)
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
     try:
         status = call(capsys, "generate", "--model", model, "-o", tmp_path / "x", "-q")[0]
     except SystemExit as stopped:
         status = stopped.code
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     assert status == 128 + number and nothing_left(tmp_path) and signal.getsignal(signal.SIGTERM) is before
 
 
