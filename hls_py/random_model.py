@@ -89,6 +89,11 @@ class RandomModel:
             ternary(prefix + "mlp.down_proj", self.hidden, self.ffn)
         return out
 
+    @property
+    def ternary_weights(self) -> int:
+        q_width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return self.layers * self.hidden * (2 * (q_width + kv_width) + 3 * self.ffn)
+
     def write(self, folder: Path) -> Path:
         """Make ``folder`` with config.json and model.safetensors; returns it."""
         from safetensors.numpy import save_file

@@ -42,5 +42,4 @@ def run(arguments: argparse.Namespace) -> None:
     if folder.exists():
         raise TellmeError(f"{folder} exists already; name a folder that doesn't")
     model.write(folder)
-    weights = sum(tensor.size * 4 for name, tensor in model.tensors().items() if name.endswith("proj.weight"))
-    Progress(arguments.quiet)(f"{folder}: {weights:,} ternary weights")
+    Progress(arguments.quiet)(f"{folder}: {model.ternary_weights:,} ternary weights")

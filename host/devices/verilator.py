@@ -48,10 +48,7 @@ class VerilatorDevice:
         self.board, self.params = board, board.params
         self.clock_hz, self.port_offsets = board.clock_hz, board.port_offsets
         self.memory_bytes = memory_bytes or board.memory_bytes
-        self._c = _declare(library)
-        if self._c.tellme_sim_abi() != ABI:
-            raise HostError(f"{library} has interface {self._c.tellme_sim_abi()}, this software needs {ABI}; "
-                            "build it again")
+        self._c = load_library(library)
         self._sim: ctypes.c_void_p | None = ctypes.c_void_p(self._c.tellme_sim_create(self.memory_bytes))
         if not self._sim.value:
             raise HostError(f"no {self.memory_bytes >> 20} MiB of memory for the simulated board; use a smaller one")
@@ -155,7 +152,8 @@ class VerilatorDevice:
             self._sim = None
 
 
-def _declare(path: Path) -> ctypes.CDLL:
+def load_library(path: Path) -> ctypes.CDLL:
+    """The simulator's C interface, declared; :class:`HostError` when ``path`` has none, or another one than ABI."""
     try:
         library = ctypes.CDLL(str(path.resolve()))
     except OSError as error:
@@ -174,4 +172,6 @@ def _declare(path: Path) -> ctypes.CDLL:
         except AttributeError:
             raise HostError(f"{path} is no simulator of tellme; build it again") from None
         function.restype, function.argtypes = result, arguments
+    if library.tellme_sim_abi() != ABI:
+        raise HostError(f"{path} has interface {library.tellme_sim_abi()}, this software needs {ABI}; build it again")
     return library

@@ -16,9 +16,10 @@ from host.accelerator import Accelerator, Group, Row
 from host.devices.verilator import VerilatorDevice
 from host.errors import PassError
 from host.sequences import SequencePool, logits_of
-from rtl.contract import pass_descriptor, register_map
+from rtl.contract import register_map
+from rtl.contract.bitfields import WordLayout
 from rtl.contract.command_words import COMMAND_BYTES, Opcode
-from rtl.contract.pass_descriptor import RowFlag
+from rtl.contract.pass_descriptor import GROUP_ENTRY, PASS_HEADER, ROW_ENTRY, RowFlag
 from rtl.contract.register_map import Control, ErrorCause, Status
 from sim_tests.harness.bench import bench_seed
 from sim_tests.harness.machines import both_machines
@@ -105,6 +106,13 @@ def damage(stage: Stage, address: int, data: np.ndarray | bytes) -> Callable[[],
     return lambda: stage.device.write_memory(address, good)
 
 
+def damage_field(stage: Stage, layout: WordLayout, offset: int, field: str, value: int) -> Callable[[], object]:
+    """Change a field of the entry of ``layout`` that lies ``offset`` bytes into the pass's descriptor."""
+    place = layout.fields[field]
+    address = stage.rtl.map.scratch[0].descriptor + offset + place.bit // 8
+    return damage(stage, address, value.to_bytes(place.width // 8, "little"))
+
+
 def run_for_a_while(stage: Stage, rng: random.Random) -> None:
     # Within the first half, so that every port is still used behind it.
     stage.device.run_cycles(rng.randrange(stage.cycles // 2))
@@ -123,20 +131,20 @@ def register_write(stage: Stage, rng: random.Random) -> Fault:
     return Fault({ErrorCause.REGISTER_WRITE_WHILE_BUSY}, address)
 
 
-def read_error(stage: Stage, rng: random.Random) -> Fault:
+def bad_response(stage: Stage, rng: random.Random, setting: str, cause: ErrorCause) -> Fault:
     run_for_a_while(stage, rng)
     port = rng.randrange(stage.rtl.params.ports)
     stage.device.set(port, "fault_response", rng.choice([2, 3]))
-    stage.device.set(port, "fault_read_burst", 1)
-    return Fault({ErrorCause.READ_ERROR}, port, lambda: stage.device.set(port, "fault_read_burst", 0))
+    stage.device.set(port, setting, 1)
+    return Fault({cause}, port, lambda: stage.device.set(port, setting, 0))
+
+
+def read_error(stage: Stage, rng: random.Random) -> Fault:
+    return bad_response(stage, rng, "fault_read_burst", ErrorCause.READ_ERROR)
 
 
 def write_error(stage: Stage, rng: random.Random) -> Fault:
-    run_for_a_while(stage, rng)
-    port = rng.randrange(stage.rtl.params.ports)
-    stage.device.set(port, "fault_response", rng.choice([2, 3]))
-    stage.device.set(port, "fault_write_burst", 1)
-    return Fault({ErrorCause.WRITE_ERROR}, port, lambda: stage.device.set(port, "fault_write_burst", 0))
+    return bad_response(stage, rng, "fault_write_burst", ErrorCause.WRITE_ERROR)
 
 
 def silent_port(stage: Stage, rng: random.Random) -> Fault:
@@ -166,19 +174,15 @@ def bad_row(stage: Stage, rng: random.Random) -> Fault:
     """A slot that isn't there, or a row that sees one beyond the pass."""
     number = rng.randrange(ROWS)
     field, value = rng.choice([("slot", 0xFFFF), ("slot", stage.rtl.params.max_slots), ("visible", 1 << ROWS)])
-    place = pass_descriptor.ROW_ENTRY.fields[field]
-    address = (stage.rtl.map.scratch[0].descriptor + pass_descriptor.PASS_HEADER.size_bytes
-               + number * pass_descriptor.ROW_ENTRY.size_bytes + place.bit // 8)
-    return Fault({ErrorCause.BAD_ROW}, number, damage(stage, address, value.to_bytes(place.width // 8, "little")))
+    offset = PASS_HEADER.size_bytes + number * ROW_ENTRY.size_bytes
+    return Fault({ErrorCause.BAD_ROW}, number, damage_field(stage, ROW_ENTRY, offset, field, value))
 
 
 def bad_group(stage: Stage, rng: random.Random) -> Fault:
     field, value = rng.choice([("rows", 0), ("rows", ROWS + 1), ("rows", ROWS - 1), ("first_row", 1), ("blocks", 7),
                                ("past", 5000)])
-    place = pass_descriptor.GROUP_ENTRY.fields[field]
-    address = (stage.rtl.map.scratch[0].descriptor + pass_descriptor.PASS_HEADER.size_bytes
-               + ROWS * pass_descriptor.ROW_ENTRY.size_bytes + place.bit // 8)
-    return Fault({ErrorCause.BAD_ROW}, 0x100, damage(stage, address, value.to_bytes(place.width // 8, "little")))
+    offset = PASS_HEADER.size_bytes + ROWS * ROW_ENTRY.size_bytes
+    return Fault({ErrorCause.BAD_ROW}, 0x100, damage_field(stage, GROUP_ENTRY, offset, field, value))
 
 
 def bad_header(stage: Stage, rng: random.Random) -> Fault:
@@ -187,9 +191,7 @@ def bad_header(stage: Stage, rng: random.Random) -> Fault:
         (ErrorCause.BAD_PASS, "magic", 0), (ErrorCause.BAD_PASS, "rows", stage.rtl.params.rows + 1),
         (ErrorCause.BAD_PASS, "rows", 0), (ErrorCause.BAD_PASS, "groups", ROWS + 1),
         (ErrorCause.BAD_PASS, "commands", 0), (ErrorCause.WRONG_DESIGN, "design_id", rng.getrandbits(32))])
-    place = pass_descriptor.PASS_HEADER.fields[field]
-    address = stage.rtl.map.scratch[0].descriptor + place.bit // 8
-    return Fault({cause}, 0, damage(stage, address, value.to_bytes(place.width // 8, "little")))
+    return Fault({cause}, 0, damage_field(stage, PASS_HEADER, 0, field, value))
 
 
 FAULTS: list[Callable[[Stage, random.Random], Fault]] = [

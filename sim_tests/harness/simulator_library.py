@@ -7,27 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-ABI = 2
+from host.devices.verilator import load_library
 
 
 class SimulatorLibrary:
     """One simulation of the design that ``path`` was built from."""
 
     def __init__(self, path: Path, memory_bytes: int):
-        self._c = c = ctypes.CDLL(str(path))
-        handle, u32, u64, integer, text = (ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int,
-                                           ctypes.c_char_p)
-        for name, result, *arguments in [
-                ("abi", integer), ("create", handle, u64), ("destroy", None, handle),
-                ("memory", ctypes.POINTER(ctypes.c_uint8), handle), ("set", integer, handle, integer, text, u64),
-                ("get", u64, handle, integer, text), ("reset", None, handle),
-                ("write_register", integer, handle, u32, u32),
-                ("read_register", integer, handle, u32, ctypes.POINTER(u32)), ("run", u64, handle, u64, integer),
-                ("interrupt", integer, handle), ("cycles", u64, handle), ("violation", text, handle)]:
-            function = getattr(c, f"tellme_sim_{name}")
-            function.restype, function.argtypes = result, arguments
-        if c.tellme_sim_abi() != ABI:
-            raise RuntimeError(f"{path} has interface {c.tellme_sim_abi()}, this is {ABI}; build it again")
+        self._c = c = load_library(path)
         created = c.tellme_sim_create(memory_bytes)
         if not created:
             raise MemoryError(f"no {memory_bytes} bytes for the simulated memory")
