@@ -20,6 +20,7 @@ KV_READY = 2
 VECTOR_READY = 3
 KV_FREE = 4
 OPERANDS_READY = 5
+KV_READ = 6
 
 # Activation buffers alternate between the consecutive vectors of a layer.
 INPUT_BUFFER, OUTPUT_BUFFER = 0, 1
@@ -89,11 +90,12 @@ class _Program:
                      layer_beat=layer * c.kv_heads * tile_beats, head_beats=tile_beats)
         norm = Norm.ATTENTION if s.attention_sub_norm else None
         # It isn't told to wait for the heads: it does so by itself, and meanwhile asks for its first KV beats.
-        self.add(Opcode.ATTEND, (), (VECTOR_READY,), **where, queries_per_kv=c.queries_per_kv,
+        self.add(Opcode.ATTEND, (), (VECTOR_READY, KV_READ), **where, queries_per_kv=c.queries_per_kv,
                  factor=math.log2(math.e) / math.sqrt(c.head_dim), row_words=s.words(s.attention_width),
                  **self.statistics(layer, norm))
         last = layer + 1 == c.layers
-        self.add(Opcode.KV_WRITE, (KV_READY,), () if last else (KV_FREE,), **where)
+        # Attention needs every beat of the ports; behind it they would be idle while its rows are quantised.
+        self.add(Opcode.KV_WRITE, (KV_READY, KV_READ), () if last else (KV_FREE,), **where)
         self.quantise(QuantiseSource.VECTOR, s.attention_width, c.heads * c.head_dim, OUTPUT_BUFFER, layer, norm,
                       VECTOR_READY)
         self.residual(layer, Matrix.OUTPUT, s.attention_width, layer, Norm.POST_ATTENTION)
