@@ -18,6 +18,8 @@ MODELS = {
     "one_kv_head_96": TinyModel(hidden=96, layers=1, heads=3, kv_heads=1, head_dim=96, ffn=130, seed=2),
     "no_sub_norms_100": TinyModel(hidden=200, layers=1, heads=2, kv_heads=2, head_dim=100, ffn=310, sub_norms=False,
                                   seed=3),
+    "no_sub_norms_256": TinyModel(hidden=136, layers=2, heads=3, kv_heads=1, head_dim=256, ffn=300, sub_norms=False,
+                                  tied=False, seed=5),
     "narrow": TinyModel(hidden=20, layers=3, heads=1, kv_heads=1, head_dim=18, ffn=12, vocabulary=5, seed=4),
 }
 

@@ -16,8 +16,8 @@ from sim_tests.harness.machines import both_machines, check_rules
 from sim_tests.harness.models import TinyModel
 from sim_tests.harness.passes import assert_equal, random_passes
 
-HEAD_DIMS = (16, 18, 20, 32, 50, 64, 80, 96, 100)
-MAX_QUERY_WIDTH = 400
+HEAD_DIMS = (16, 18, 20, 32, 50, 64, 80, 96, 100, 128, 200, 256)
+MAX_QUERY_WIDTH = 520
 PARTS = 4
 
 
