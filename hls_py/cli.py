@@ -22,7 +22,7 @@ COMMANDS = {
     "random-model": "write a model of given dimensions with random ternary weights",
     "check": "tell what a model is and what each board can do with it, or all that isn't supported",
     "inspect": "describe an image, or find its first difference from another one or from its model",
-    "verify": "compare golden with transformers on a text",
+    "verify": "compare golden with transformers or llama.cpp on a text",
 }
 """Each is a module of hls_py.commands, imported when it is asked for: some need packages that take their time."""
 

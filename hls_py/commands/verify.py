@@ -1,4 +1,4 @@
-"""verify: golden against Hugging Face transformers in float32 on a text: argmax, KL, perplexity, block by block."""
+"""verify: golden against Hugging Face transformers (float32) or llama.cpp on a text: argmax, KL, perplexity, layers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ from hls_py.golden.machine.precision import PARTS
 from hls_py.model_import.config import read_config
 from hls_py.oracles.agreement import Agreement, BlockError, compare, compare_blocks, first_divergence, nats_of
 from hls_py.oracles.agreement_plot import draw
+from hls_py.oracles.oracle import ORACLES, Blocks, choose, open_layered_oracle, open_oracle
 from hls_py.progress import Progress
 
-HELP = "compare golden with transformers on a text, layer by layer if asked"
 TOLERANCE = 0.25
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
+    parser.add_argument("--against", choices=ORACLES, default=None,
+                        help="whose model to compare with (default: llama.cpp for a .gguf file that it can run, if "
+                             "xllamacpp is installed; else transformers)")
     parser.add_argument("--text", type=Path, metavar="FILE",
                         help="text to score (.txt or .txt.xz; default: random tokens, which say nothing of perplexity)")
     parser.add_argument("--positions", type=int, default=2048, metavar="N",
@@ -35,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--length", type=int, default=256, metavar="N",
                         help="tokens a sequence; each starts anew (default: %(default)s)")
     parser.add_argument("--layers", action="store_true",
-                        help="compare what every block of every layer puts out, and name the first that differs")
+                        help="compare what every block of every layer puts out, and name the first that differs "
+                             "(transformers only)")
     parser.add_argument("--tolerance", type=float, default=TOLERANCE, metavar="X",
                         help="mean error of a block, in deviations of its rows, that counts as a difference "
                              "(default: %(default)s; rounding flips alone give less, a wrong block 1 and more)")
@@ -48,7 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from hls_py.oracles.transformers_model import TransformersModel
     for path in filter(None, (arguments.plot, arguments.output)):
         if path.is_dir() or not path.parent.is_dir():
             raise TellmeError(f"{path} can't be written; give a file in a folder that exists")
@@ -56,18 +59,18 @@ def run(arguments: argparse.Namespace) -> None:
         raise TellmeError(f"a tolerance of {arguments.tolerance}: give a number above 0")
     report = Progress(arguments.quiet)
     model: Path = arguments.model
+    which, why = choose(model, arguments.against, arguments.layers)
     tokens = (read_tokens(model, arguments.text, arguments.positions, arguments.length) if arguments.text
               else random_tokens(model, arguments.positions, arguments.length))
-    report("the oracle's logits (transformers, float32)")
-    oracle = TransformersModel(model, arguments.i2s_layout)
-    theirs, their_blocks = oracle.logits_and_blocks(tokens) if arguments.layers else (oracle.logits(tokens), {})
-    del oracle
+    report(f"the logits of {which}, {why}")
+    theirs, their_blocks, name = oracle_answers(which, model, arguments.i2s_layout, tokens, arguments.layers)
     report("golden's logits")
     golden = Golden(model, arguments.board, arguments.i2s_layout, arguments.quiet)
     ours, our_blocks = golden.run(tokens, blocks=arguments.layers)
     found = compare(ours, theirs, tokens)
     errors = compare_blocks(our_blocks, their_blocks, arguments.tolerance)
-    print_agreement(found, bool(arguments.text))
+    print(f"against                  {name}, {why}")
+    print_agreement(found, which, bool(arguments.text))
     if errors:
         print_blocks(errors, arguments.tolerance, arguments.length)
     costs = {}
@@ -75,14 +78,14 @@ def run(arguments: argparse.Namespace) -> None:
         costs = decision_costs(golden, tokens, theirs, found, report)
         print_decisions(costs, found)
     if arguments.plot:
-        draw(arguments.plot, model.name, nats_of(ours, tokens), nats_of(theirs, tokens), errors)
+        draw(arguments.plot, model.name, nats_of(ours, tokens), nats_of(theirs, tokens), errors, which)
     if arguments.output:
-        written = {**asdict(found), "blocks": [asdict(error) for error in errors],
+        written = {"against": name, **asdict(found), "blocks": [asdict(error) for error in errors],
                    "decisions": {name: asdict(cost) for name, cost in costs.items()}}
         arguments.output.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
     divergence = first_divergence(errors, arguments.tolerance)
     if divergence:
-        raise TellmeError(f"golden and transformers part at {describe(divergence, arguments.length)}")
+        raise TellmeError(f"golden and {which} part at {describe(divergence, arguments.length)}")
 
 
 # ---- tokens ---------------------------------------------------------------------------------------------------------
@@ -121,6 +124,18 @@ def random_tokens(model: Path, positions: int, length: int) -> np.ndarray:
 def _check_counts(positions: int, length: int) -> None:
     if positions < 1 or length < 2:
         raise TellmeError(f"{positions} positions in sequences of {length}: at least 1 position, 2 tokens a sequence")
+
+
+# ---- the oracle -----------------------------------------------------------------------------------------------------
+
+def oracle_answers(which: str, model: Path, i2s_layout: str | None, tokens: np.ndarray,
+                   layers: bool) -> tuple[np.ndarray, Blocks, str]:
+    """Its logits and blocks (if asked for), and its name; it isn't kept, for it may be large."""
+    if layers:
+        watched = open_layered_oracle(model, i2s_layout)
+        return *watched.logits_and_blocks(tokens), watched.name
+    oracle = open_oracle(which, model, i2s_layout)
+    return oracle.logits(tokens), {}, oracle.name
 
 
 # ---- golden ---------------------------------------------------------------------------------------------------------
@@ -168,16 +183,16 @@ def decision_costs(golden: Golden, tokens: np.ndarray, theirs: np.ndarray, hardw
 
 # ---- what is printed ------------------------------------------------------------------------------------------------
 
-def print_agreement(found: Agreement, is_text: bool) -> None:
+def print_agreement(found: Agreement, oracle: str, is_text: bool) -> None:
     print(f"positions                {found.positions}\n"
           f"argmax agreement         {100 * found.argmax_agreement:.2f} %\n"
           f"KL divergence            {found.kl_nats:.6f} nats\n"
           f"mean error of the logits {100 * found.mean_logit_error:.2f} % of their standard deviation")
     if is_text:
         print(f"nats a token             golden {found.nats_per_token:.5f}, "
-              f"transformers {found.oracle_nats_per_token:.5f}\n"
+              f"{oracle} {found.oracle_nats_per_token:.5f}\n"
               f"perplexity               golden {np.exp(found.nats_per_token):.4f}, "
-              f"transformers {np.exp(found.oracle_nats_per_token):.4f}: {100 * (found.perplexity_ratio - 1):+.3f} %")
+              f"{oracle} {np.exp(found.oracle_nats_per_token):.4f}: {100 * (found.perplexity_ratio - 1):+.3f} %")
 
 
 def print_blocks(errors: list[BlockError], tolerance: float, length: int) -> None:

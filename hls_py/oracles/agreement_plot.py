@@ -10,8 +10,9 @@ from hls_py.golden.machine.recorder import BLOCKS
 from hls_py.oracles.agreement import BlockError
 
 
-def draw(path: Path, title: str, ours: np.ndarray, theirs: np.ndarray, errors: list[BlockError]) -> None:
-    """``ours``, ``theirs``: nats of each next token. Left: one against the other; right: errors of blocks by layer."""
+def draw(path: Path, title: str, ours: np.ndarray, theirs: np.ndarray, errors: list[BlockError], oracle: str) -> None:
+    """``ours``, ``theirs``: nats of each next token, golden's and the oracle's. Left: one against the other; right:
+    errors of blocks by layer."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -22,7 +23,7 @@ def draw(path: Path, title: str, ours: np.ndarray, theirs: np.ndarray, errors: l
     top = float(max(ours.max(), theirs.max()))
     left.plot([0, top], [0, top], color="0.7", linewidth=1)
     left.plot(theirs.reshape(-1), ours.reshape(-1), ".", markersize=2)
-    left.set_xlabel("transformers: nats of the next token")
+    left.set_xlabel(f"{oracle}: nats of the next token")
     left.set_ylabel("golden: nats of the next token")
     left.set_title(title)
     if errors:

@@ -19,9 +19,7 @@ import numpy as np
 from hls_py.errors import TellmeError
 from hls_py.golden.machine.recorder import EMBEDDING
 from hls_py.model_import.model import Model
-
-Blocks = dict[str, np.ndarray]
-"""'<layer>.<block>' → [rows, width], as golden's recorder names them."""
+from hls_py.oracles.oracle import Blocks
 
 OLD_NAMES = {"inner_attn_ln": "attn_sub_norm", "ffn_layernorm": "ffn_sub_norm"}
 PROJECTIONS = {"query": "self_attn.q_proj", "key": "self_attn.k_proj", "value": "self_attn.v_proj",
@@ -50,6 +48,8 @@ class TransformersModel:
 
     Raises :class:`TellmeError` when torch or transformers are not installed, or have no such model.
     """
+
+    name = "transformers (float32)"
 
     def __init__(self, path: Path, i2s_layout: str | None = None):
         self.torch = import_torch()

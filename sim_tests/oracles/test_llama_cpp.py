@@ -1,85 +1,108 @@
-"""GGUF files against llama.cpp itself: the same file in both, next-token logits behind the same tokens.
+"""GGUF files against llama.cpp itself: the same file in both, logits of every position.
 
-llama.cpp quantises activations by block of 256, golden by token, so the two differ by rounding flips, more with random
-weights than with trained ones. What reading a file wrongly does to these models is more: rows of q and k left permuted
-42 % of the deviation, plain RoPE in place of llama3's 25 %.
+llama.cpp quantises activations by block of 256 (F16 matrices: not at all), golden by token, and llama.cpp's keys and
+values are float16, golden's int8; random weights amplify every rounding flip.
+Measured over CASES: golden is 3.0 to 6.6 % of the deviation away from llama.cpp, and transformers, in float32 on the
+very same weights, 2.0 to 6.1 %. What reading a file wrongly does is more: rows of q and k left permuted 42 %, plain RoPE in
+place of llama3's 25 %.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from host.cli import main
-from sim_tests.harness.checkpoints import FAMILIES, Synthetic
+from hls_py.cli import main
+from hls_py.errors import TellmeError
+from hls_py.oracles.agreement import compare
+from hls_py.oracles.llama_cpp_model import LlamaCppModel
+from sim_tests.harness.checkpoints import FAMILIES
+from sim_tests.oracles.families import GoldenModel, PeakedHead
 
 pytest.importorskip("xllamacpp")
 pytestmark = pytest.mark.oracle
 
-LLAMA = replace(FAMILIES["llama3-8b"].reduced(vocabulary=1024), head_dim=64, heads=4, kv_heads=2)
-BITNET = replace(FAMILIES["bitnet-2b"].reduced(vocabulary=1024), head_dim=64, heads=4, kv_heads=2, activation="silu",
-                 theta=1e4)
+VOCABULARY = 1024
+LLAMA = replace(FAMILIES["llama3-8b"].reduced(vocabulary=VOCABULARY), head_dim=64, heads=4, kv_heads=2)
+BITNET = replace(FAMILIES["bitnet-2b"].reduced(vocabulary=VOCABULARY), head_dim=64, heads=4, kv_heads=2,
+                 activation="silu", theta=1e4)
 LINEAR = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 2.0}
 CASES: list[tuple[str, Any, str, bool, dict[str, Any]]] = [
     ("llama", LLAMA, "TQ2_0", False, {}), ("llama", LLAMA, "TQ1_0", True, {}),
     ("llama", replace(LLAMA, llama3=True), "TQ2_0", False, {}), ("llama", LLAMA, "TQ2_0", False, LINEAR),
     ("bitnet", BITNET, "TQ2_0", False, {}), ("bitnet", BITNET, "TQ1_0", True, {}),
-    ("bitnet", FAMILIES["1bitllm-3b"].reduced(vocabulary=1024, width=200), "F16", False, {}),
-    ("llama", FAMILIES["falcon3-1b"].reduced(vocabulary=1024, width=512), "TQ2_0", False, {}),
-    ("llama", FAMILIES["falcon-e-1b"].reduced(vocabulary=1024, width=512), "TQ1_0", False, {})]
-LIKELY = -80.0
-"""Logarithms of probabilities below it are no more than a float's limit."""
-
-SERVER = """
-import json, sys, urllib.request, xllamacpp
-model, prompts, count = json.loads(sys.argv[1])
-settings = xllamacpp.CommonParams()
-settings.model.path, settings.n_ctx, settings.warmup, settings.cpuparams.n_threads = model, 256, False, 2
-server = xllamacpp.Server(settings)
-found = []
-for prompt in prompts:
-    wanted = {"prompt": prompt, "n_predict": 1, "n_probs": count, "temperature": 0, "cache_prompt": False}
-    request = urllib.request.Request(server.listening_address + "/completion", json.dumps(wanted).encode(),
-                                     {"Content-Type": "application/json"})
-    (step,) = json.load(urllib.request.urlopen(request, timeout=60))["completion_probabilities"]
-    found.append([[entry["id"], entry["logprob"]] for entry in step["top_logprobs"]])
-print("RESULT" + json.dumps(found))
-"""
+    ("bitnet", FAMILIES["1bitllm-3b"].reduced(vocabulary=VOCABULARY, width=200), "F16", False, {}),
+    ("llama", FAMILIES["falcon3-1b"].reduced(vocabulary=VOCABULARY, width=512), "TQ2_0", False, {}),
+    ("llama", FAMILIES["falcon-e-1b"].reduced(vocabulary=VOCABULARY, width=512), "TQ1_0", False, {})]
 
 
 def vocabulary() -> dict[str, Any]:
-    """llama.cpp loads no file without one, and tells nothing of a token that is no whole character."""
+    """llama.cpp loads no file without one."""
     return {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2",
-            "tokenizer.ggml.tokens": ["<s>", "</s>", *(f"w{n}" for n in range(2, 1024))],
-            "tokenizer.ggml.token_type": [3, 3] + [1] * 1022, "tokenizer.ggml.merges": ["w 2"],
+            "tokenizer.ggml.tokens": ["<s>", "</s>", *(f"w{n}" for n in range(2, VOCABULARY))],
+            "tokenizer.ggml.token_type": [3, 3] + [1] * (VOCABULARY - 2), "tokenizer.ggml.merges": ["w 2"],
             "tokenizer.ggml.bos_token_id": 0, "tokenizer.ggml.eos_token_id": 1}
 
 
+def write(folder, case: int, **metadata: Any):
+    architecture, family, matrices, scale_tensors, more = CASES[case]
+    return PeakedHead(family, case).write_gguf(folder / "model.gguf", architecture, matrices, "F16",
+                                               {**vocabulary(), **more, **metadata}, scale_tensors)
+
+
 @pytest.mark.parametrize("case", range(len(CASES)))
-def test_next_token_logits(tmp_path, case):
-    architecture, family, matrices, scale_tensors, metadata = CASES[case]
-    model = Synthetic(family, case).write_gguf(tmp_path / "model.gguf", architecture, matrices, "F16",
-                                               {**vocabulary(), **metadata}, scale_tensors)
-    prompts = np.random.default_rng(case).integers(2, 1024, (3, 40))
-    np.save(tmp_path / "tokens.npy", prompts)
-    assert main(["logits", "--device", "golden", "--model", str(model), "--cache", str(tmp_path / "cache"), "--quiet",
-                 "--tokens", str(tmp_path / "tokens.npy"), "-o", str(tmp_path / "logits.npy")]) == 0
-    ours = np.load(tmp_path / "logits.npy")[:, -1]
-    done = subprocess.run([sys.executable, "-c", SERVER, json.dumps([str(model), prompts.tolist(), 1024])],
-                          capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    theirs = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))[6:])
-    for mine, answer in zip(ours, theirs):
-        tokens, logs = np.array([t for t, _ in answer]), np.array([value for _, value in answer])
-        likely = logs > LIKELY
-        a, b = logs[likely], mine[tokens[likely]]
-        error = np.abs((a - a.mean()) - (b - b.mean())).mean() / a.std()
-        print(f"{architecture} {matrices}: {likely.sum()} tokens, mean error {100 * error:.1f} % of the deviation")
-        assert np.corrcoef(a, b)[0, 1] > 0.98 and error < 0.15
-        assert mine[tokens[logs.argmax()]] > mine.max() - 0.5 * a.std(), "another token is far more likely"
+def test_logits(tmp_path, case):
+    model = write(tmp_path, case)
+    tokens = np.random.default_rng(case).integers(2, VOCABULARY, (2, 48))
+    found = compare(GoldenModel(model, tmp_path / "image").logits(tokens), LlamaCppModel(model).logits(tokens), tokens)
+    print(f"{CASES[case][0]} {CASES[case][2]}: argmax {100 * found.argmax_agreement:.1f} %, mean error "
+          f"{100 * found.mean_logit_error:.2f} %, KL {found.kl_nats:.5f}")
+    assert found.mean_logit_error <= 0.08 and found.kl_nats <= 0.1
+    assert found.argmax_agreement >= 0.9
+
+
+def test_a_difference_shows(tmp_path):
+    """Another RoPE base in the file that llama.cpp reads."""
+    (tmp_path / "other").mkdir()
+    model, other = write(tmp_path, 0), write(tmp_path / "other", 0, **{"llama.rope.freq_base": 3e3})
+    tokens = np.random.default_rng(0).integers(2, VOCABULARY, (2, 48))
+    found = compare(GoldenModel(model, tmp_path / "image").logits(tokens), LlamaCppModel(other).logits(tokens), tokens)
+    assert found.mean_logit_error > 0.12
+
+
+def test_long_sequences(tmp_path):
+    """Several batches a sequence, none of which the length divides into; a position hears of nothing behind it."""
+    model = write(tmp_path, 0, **{"llama.context_length": 2048})
+    tokens = np.random.default_rng(0).integers(2, VOCABULARY, (2, 700))
+    oracle = LlamaCppModel(model)
+    logits = oracle.logits(tokens)
+    assert compare(oracle.logits(tokens[:, :60]), logits[:, :60], tokens[:, :60]).mean_logit_error < 0.05
+    assert compare(oracle.logits(tokens[1:]), logits[1:], tokens[1:]).mean_logit_error == 0
+
+
+def test_verify(tmp_path, monkeypatch, capfd):
+    """The command: llama.cpp unless something else is asked for; the same table, figures and plot."""
+    monkeypatch.setenv("TELLME_BUILD_DIR", str(tmp_path / "build"))
+    arguments = ["verify", "--model", str(write(tmp_path, 0)), "--positions", "96", "--length", "48", "-q"]
+    assert main([*arguments, "-o", str(tmp_path / "found.json"), "--plot", str(tmp_path / "plot.png")]) == 0
+    out = capfd.readouterr().out
+    assert out.startswith("against                  llama.cpp (xllamacpp ") and "positions                96" in out
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["mean_logit_error"] < 0.08 and found["against"].startswith("llama.cpp") and found["blocks"] == []
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert main([*arguments, "--layers"]) == 0
+    assert "against                  transformers (float32), for llama.cpp shows no layers" in capfd.readouterr().out
+
+
+def test_files_that_llama_cpp_refuses(tmp_path):
+    """Its own words, in one line."""
+    model = PeakedHead(LLAMA).write_gguf(tmp_path / "model.gguf", "llama")
+    with pytest.raises(TellmeError, match=r"could not run .*vocab") as refusal:
+        LlamaCppModel(model).logits(np.zeros((1, 4), int))
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(TellmeError, match="invalid token"):
+        LlamaCppModel(write(tmp_path, 0)).logits(np.full((1, 4), 5000))

@@ -27,6 +27,7 @@ class Faulty:
     """Golden's own answers, but for a block that is wrong from one row on."""
 
     fault = ""
+    name = "faulty"
 
     def __init__(self, path: Path, i2s_layout: str | None = None):
         self.golden = verify.Golden(path)
