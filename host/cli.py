@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from host.commands import account, bench, chat, logits, run
+from host.commands import account, bench, chat, logits, run, tokens
 from host.commands.common import PROGRAM, show_error
 from host.errors import HostError
 
-COMMANDS = {"run": run, "chat": chat, "logits": logits, "bench": bench, "account": account}
+COMMANDS = {"run": run, "chat": chat, "logits": logits, "tokens": tokens, "bench": bench, "account": account}
 INTERRUPTED = 130
 
 

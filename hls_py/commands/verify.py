@@ -95,22 +95,32 @@ def read_tokens(model: Path, text: Path, positions: int, length: int) -> np.ndar
 
     Raises :class:`TellmeError` when files are missing or the text is too short.
     """
-    from tokenizers import Tokenizer
     _check_counts(positions, length)
-    path = model / "tokenizer.json"
-    if not path.is_file():
-        raise TellmeError(f"{model} has no tokenizer.json; leave out --text for random tokens")
     try:
         content = text.read_bytes()
         plain = (lzma.decompress(content) if text.suffix == ".xz" else content).decode("utf-8")
     except (OSError, lzma.LZMAError, UnicodeDecodeError) as error:
         raise TellmeError(f"{text} can't be read: {error}") from None
-    ids = np.array(Tokenizer.from_file(str(path)).encode(plain).ids, np.int64)
+    ids = token_ids(model, plain)
     count = -(-positions // length)
     if len(ids) < count * length:
         raise TellmeError(f"{text} has {len(ids)} tokens; {count * length} are needed")
     starts = np.linspace(0, len(ids) - length, count).astype(int)
     return np.stack([ids[s:s + length] for s in starts])
+
+
+def token_ids(model: Path, text: str) -> np.ndarray:
+    """[n] by the model's own tokenizer, in whatever form it has one. That is the host's, a subprocess: nothing here
+    imports it. Raises :class:`TellmeError` when there is none."""
+    with tempfile.TemporaryDirectory() as folder:
+        given, made = Path(folder) / "text.txt", Path(folder) / "tokens.npy"
+        given.write_bytes(text.encode())
+        done = subprocess.run([sys.executable, "-m", "host.cli", "tokens", "--model", str(model), "--text", str(given),
+                               "-o", str(made)], stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            said = (done.stderr.splitlines() or ["the model's tokenizer can't be used"])[-1]
+            raise TellmeError(f"{said.split('error: ', 1)[-1]}; leave out --text for random tokens")
+        return np.asarray(np.load(made))
 
 
 def random_tokens(model: Path, positions: int, length: int) -> np.ndarray:

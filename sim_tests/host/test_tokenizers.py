@@ -8,13 +8,16 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sentencepiece
 from tokenizers import Tokenizer
 
 from hls_py.cli import main
+from hls_py.commands.verify import read_tokens
 from hls_py.errors import TellmeError
 from hls_py.model_import.gguf_tokenizer import CUTS, write_tokenizer
+from host.cli import main as host_main
 from host.commands.common import DEMO_MODEL
 from host.errors import HostError
 from host.text import REPLACEMENT, Streamer, Text
@@ -288,3 +291,39 @@ def test_a_gguf_file_is_a_model(tmp_path, capsys):
     (tmp_path / "bad.gguf").write_bytes(b"GGUF")
     with pytest.raises(HostError):
         Text(tmp_path / "bad.gguf", tmp_path / "cache")
+
+
+# ---- files of text --------------------------------------------------------------------------------------------------
+
+
+def test_tokens_of_a_file(tmp_path, trained, monkeypatch):
+    """`tellme tokens` and what `tellme-hls verify` reads: the same for a model in any form."""
+    monkeypatch.setenv("TELLME_BUILD_DIR", str(tmp_path / "build"))
+    text = tmp_path / "text.txt"
+    text.write_bytes("".join(MANY).encode())
+    for n, model in enumerate((DEMO_MODEL, trained, byte_level(tmp_path / "m.gguf"),
+                               as_gguf(tmp_path / "n.gguf", trained))):
+        made = tmp_path / "tokens.npy"
+        assert host_main(["tokens", "--model", str(model), "--text", str(text), "-o", str(made)]) == 0
+        expected = Text(model, tmp_path / "build").encode("".join(MANY))
+        assert np.load(made).tolist() == expected and (n == 0 or len(set(expected)) > 100)
+        windows = read_tokens(model, text, 120, 60)
+        assert windows[0].tolist() == expected[:60] and windows[1].tolist() == expected[-60:]
+
+
+def test_files_of_text_that_cannot_be_used(tmp_path, capfd):
+    text, made = tmp_path / "text.txt", str(tmp_path / "tokens.npy")
+    text.write_bytes(b"\xff\xfe")
+    for arguments, message in ((["--text", str(text), "-o", made], "is not UTF-8"),
+                               (["--text", str(tmp_path / "none"), "-o", made], "No such file"),
+                               (["--text", str(text), "-o", str(tmp_path)], "can't be written"),
+                               (["--text", str(text), "-o", made, "--model", str(tmp_path)], "is not UTF-8")):
+        assert host_main(["tokens", *arguments]) == 1
+        err = capfd.readouterr().err
+        assert message in err and len(err.splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["text.txt"]
+    text.write_text("In the beginning")
+    with pytest.raises(TellmeError, match=r"has no tokenizer.json or tokenizer.model.*leave out --text"):
+        read_tokens(tmp_path, text, 4, 2)
+    with pytest.raises(TellmeError, match="tokens; 400 are needed"):
+        read_tokens(DEMO_MODEL, text, 400, 2)

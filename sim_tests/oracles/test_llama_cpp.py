@@ -1,10 +1,9 @@
 """GGUF files against llama.cpp itself: the same file in both, logits of every position.
 
 llama.cpp quantises activations by block of 256 (F16 matrices: not at all), golden by token, and llama.cpp's keys and
-values are float16, golden's int8; random weights amplify every rounding flip.
-Measured over CASES: golden is 3.0 to 6.6 % of the deviation away from llama.cpp, and transformers, in float32 on the
-very same weights, 2.0 to 6.1 %. What reading a file wrongly does is more: rows of q and k left permuted 42 %, plain RoPE in
-place of llama3's 25 %.
+values are float16, golden's int8; random weights amplify every rounding flip. Measured over CASES: golden is 3.0 to
+6.6 % of the deviation away from llama.cpp; transformers, in float32 on the very same weights, 2.0 to 6.1 %.
+What reading a file wrongly does is more: rows of q and k left permuted 42 %, plain RoPE in place of llama3's 25 %.
 """
 
 from __future__ import annotations

@@ -10,8 +10,11 @@ import pytest
 
 from hls_py.cli import main
 from hls_py.commands import verify
-from hls_py.oracles import transformers_model
+from hls_py.errors import TellmeError
+from hls_py.oracles import llama_cpp_model, transformers_model
 from hls_py.oracles.agreement import compare, compare_blocks, first_divergence
+from hls_py.oracles.oracle import choose
+from sim_tests.harness.checkpoints import FAMILIES, Synthetic
 from sim_tests.harness.models import TinyModel
 
 FAULTY_ROW = 21
@@ -60,13 +63,40 @@ def test_layers(model: Path, tmp_path: Path, monkeypatch, capfd):
     (["--positions", "0"], "at least 1 position"),
     (["--tolerance", "0"], "above 0"),
     (["--plot", "/"], "can't be written"),
-    (["--text", "nowhere.txt"], "tokenizer.json"),
+    (["--against", "llama.cpp"], "it reads GGUF files only; use --against transformers"),
+    (["--against", "llama.cpp", "--layers"], "shows logits only"),
+    (["--text", "nowhere.txt"], "nowhere.txt can't be read"),
+    (["--text", __file__], "has no tokenizer.json or tokenizer.model"),
 ])
 def test_refusals(model: Path, monkeypatch, capfd, change: list[str], message: str):
     monkeypatch.setattr(transformers_model, "TransformersModel", Faulty)
     assert main(["verify", "--model", str(model), "-q", *change]) == 1
     err = capfd.readouterr().err
     assert message in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("architecture, matrices, installed, asked, layers, expected", [
+    ("llama", "TQ2_0", True, None, False, ("llama.cpp", "for it is a GGUF file")),
+    ("llama", "TQ2_0", True, None, True, ("transformers", "for llama.cpp shows no layers")),
+    ("llama", "TQ2_0", True, "transformers", False, ("transformers", "as asked")),
+    ("llama", "TQ2_0", False, None, False, ("transformers", "pip install 'tellme[llama]'")),
+    ("llama", "TQ2_0", False, "llama.cpp", False, "pip install 'tellme[llama]'"),
+    ("bitnet-b1.58", "TQ2_0", True, None, False, ("transformers", "no architecture 'bitnet-b1.58'")),
+    ("bitnet", "I2_S-x86", True, None, False, ("transformers", "can't read I2_S")),
+    ("bitnet", "I2_S-x86", True, "llama.cpp", False, "can't read I2_S weights; use --against transformers"),
+])
+def test_who_is_asked(tmp_path, monkeypatch, architecture, matrices, installed, asked, layers, expected):
+    """llama.cpp where it can be; what it can't do is told in a line, and so is who is asked in its place."""
+    monkeypatch.setattr(llama_cpp_model, "is_installed", lambda: installed)
+    family = FAMILIES["bitnet-2b" if architecture.startswith("bitnet") else "llama3-8b"].reduced()
+    path = Synthetic(family).write_gguf(tmp_path / "model.gguf", architecture, matrices)
+    if isinstance(expected, str):
+        with pytest.raises(TellmeError) as refusal:
+            choose(path, asked, layers)
+        assert expected in str(refusal.value)
+        return
+    which, why = choose(path, asked, layers)
+    assert which == expected[0] and expected[1] in why
 
 
 def test_figures():
