@@ -11,7 +11,10 @@ I2_S   a whole tensor in rows, 4 weights a byte, then one float32 scale and 28 u
 
 A field or digit d means d − 1.
 Source: ggml's block_tq1_0 and block_tq2_0 (through the `gguf` package, which the tests compare with); I2_S:
-bitnet.cpp's quantize_i2_s, whose two branches write the two layouts.
+quantize_i2_s in bitnet.cpp's src/ggml-bitnet-mad.cpp, whose branches for x86 and ARM write the two layouts. Published
+files (Microsoft's 2B-4T, TII's Falcon-E) have x86's: microsoft/BitNet, issues 585 and 598. Two more layouts exist and
+are not read: x86 built without ACT_PARALLEL (a byte holds four rows' weights of one column), and four weights in a row
+to a byte, as some other converters write it.
 """
 
 from __future__ import annotations

@@ -20,16 +20,17 @@ WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{DIGITS}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3 = CONTRACTIONS + WORDS.replace("{DIGITS}", "{1,3}")
 QWEN2 = CONTRACTIONS + WORDS.replace("{DIGITS}", "")
+WHOLE_WORDS_FIRST = ("llama3", "llama-v3", "llama-bpe", "falcon3", "falcon_e")
+"""Where a word that is a token is taken whole, and a text begins with BOS unless the file says otherwise. falcon_e is
+in Falcon-E's published files, the same as falcon3 (ik_llama.cpp, issue 551); llama.cpp itself doesn't know it."""
 CUTS = {
-    **dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "falcon3"), (LLAMA3,)),
+    **dict.fromkeys(WHOLE_WORDS_FIRST, (LLAMA3,)),
     **dict.fromkeys(("gpt-2", "gpt2", "mpt", "olmo", "jais"), (GPT2,)),
     **dict.fromkeys(("smollm", "starcoder", "refact", "command-r"), (r"\p{N}", GPT2)),
     **dict.fromkeys(("qwen2", "stablelm2"), (QWEN2,)),
     "default": (r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"),
 }
 """tokenizer.ggml.pre → expressions that cut text one after the other, what they match and what lies between alike."""
-WHOLE_WORDS_FIRST = ("llama3", "llama-v3", "llama-bpe", "falcon3")
-"""Where a word that is a token is taken whole, and a text begins with BOS unless the file says otherwise."""
 ENDS = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>", "<EOT>", "</s>")
 """Control tokens of these texts end what a model says, whether or not the metadata say so (as llama.cpp has it)."""
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6

@@ -71,7 +71,8 @@ class LlamaCppModel:
             done = subprocess.run([sys.executable, "-m", __name__, str(self.path), str(given), str(made)],
                                   capture_output=True, text=True, errors="replace")
             if done.returncode:
-                raise TellmeError(f"llama.cpp could not run {self.path}: {_complaint(done)}")
+                raise TellmeError(f"llama.cpp could not run {self.path}: {_complaint(done)}; "
+                                  "use --against transformers")
             return np.asarray(np.load(made))
 
 

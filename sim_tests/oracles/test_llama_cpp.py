@@ -19,10 +19,12 @@ from hls_py.cli import main
 from hls_py.errors import TellmeError
 from hls_py.oracles.agreement import compare
 from hls_py.oracles.llama_cpp_model import LlamaCppModel
+from hls_py.oracles.transformers_model import TransformersModel
 from sim_tests.harness.checkpoints import FAMILIES
-from sim_tests.oracles.families import GoldenModel, PeakedHead
+from sim_tests.oracles.families import GoldenModel, PeakedHead, real_dimensions
 
 pytest.importorskip("xllamacpp")
+pytest.importorskip("torch")
 pytestmark = pytest.mark.oracle
 
 VOCABULARY = 1024
@@ -39,11 +41,11 @@ CASES: list[tuple[str, Any, str, bool, dict[str, Any]]] = [
     ("llama", FAMILIES["falcon-e-1b"].reduced(vocabulary=VOCABULARY, width=512), "TQ1_0", False, {})]
 
 
-def vocabulary() -> dict[str, Any]:
+def vocabulary(size: int = VOCABULARY) -> dict[str, Any]:
     """llama.cpp loads no file without one."""
     return {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2",
-            "tokenizer.ggml.tokens": ["<s>", "</s>", *(f"w{n}" for n in range(2, VOCABULARY))],
-            "tokenizer.ggml.token_type": [3, 3] + [1] * (VOCABULARY - 2), "tokenizer.ggml.merges": ["w 2"],
+            "tokenizer.ggml.tokens": ["<s>", "</s>", *(f"w{n}" for n in range(2, size))],
+            "tokenizer.ggml.token_type": [3, 3] + [1] * (size - 2), "tokenizer.ggml.merges": ["w 2"],
             "tokenizer.ggml.bos_token_id": 0, "tokenizer.ggml.eos_token_id": 1}
 
 
@@ -62,6 +64,27 @@ def test_logits(tmp_path, case):
           f"{100 * found.mean_logit_error:.2f} %, KL {found.kl_nats:.5f}")
     assert found.mean_logit_error <= 0.08 and found.kl_nats <= 0.1
     assert found.argmax_agreement >= 0.9
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_real_dimensions(name: str, tmp_path):
+    """The families' own widths, and SiLU in all of them: llama.cpp's bitnet has no other. Wider rows have more blocks of
+    256, each with a scale of its own: transformers in float32 is the measure of what that alone makes."""
+    family = replace(real_dimensions(FAMILIES[name]), activation="silu")
+    whole_blocks = not any(width % 256 for width in (family.hidden, family.ffn, family.heads * family.head_dim))
+    model = PeakedHead(family).write_gguf(
+        tmp_path / "model.gguf", "bitnet" if family.sub_norms else "llama", "TQ2_0" if whole_blocks else "F16", "F16",
+        vocabulary(family.vocabulary))
+    tokens = np.random.default_rng(5).integers(2, family.vocabulary, (2, 48))
+    theirs = LlamaCppModel(model).logits(tokens)
+    found = compare(GoldenModel(model, tmp_path / "image").logits(tokens), theirs, tokens)
+    between = compare(TransformersModel(model).logits(tokens), theirs, tokens)
+    for who, agreement in (("golden", found), ("transformers", between)):
+        print(f"{name}, {who} and llama.cpp: argmax {100 * agreement.argmax_agreement:.1f} %, mean error "
+              f"{100 * agreement.mean_logit_error:.2f} %, KL {agreement.kl_nats:.5f}")
+    assert found.argmax_agreement >= 0.95
+    assert found.mean_logit_error <= 0.04 + between.mean_logit_error
 
 
 def test_a_difference_shows(tmp_path):

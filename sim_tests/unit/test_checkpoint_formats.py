@@ -23,6 +23,7 @@ from hls_py.model_import.model import Layer, Model
 from hls_py.model_import.parts import matrix_shape
 from hls_py.model_import.rope import Llama3Scaling, Rope
 from hls_py.packing.image import pack
+from sim_tests.harness import checkpoints
 from sim_tests.harness.checkpoints import (
     FAMILIES,
     HF,
@@ -156,6 +157,30 @@ def test_i2_s_layouts_are_told_apart_or_asked_for(tmp_path):
         with pytest.raises(TellmeError, match="say --i2s-layout x86 or --i2s-layout arm"):
             Model(path)
         same_content(Model(path, layout), random)
+
+
+def four_in_a_row(fields: np.ndarray) -> np.ndarray:
+    """A byte holds weights 4j to 4j + 3 of a row."""
+    return fields.reshape(-1, 4)
+
+
+def four_rows(fields: np.ndarray) -> np.ndarray:
+    """A byte holds one column's weights of four rows (bitnet.cpp on x86 without ACT_PARALLEL)."""
+    return fields.reshape(-1, 4, fields.shape[1]).swapaxes(1, 2).reshape(-1, 4)
+
+
+@pytest.mark.parametrize("order", [four_in_a_row, four_rows])
+def test_i2_s_in_a_layout_that_is_not_read(tmp_path, monkeypatch, order):
+    """Refused, though it was trained: neither reading of it looks like one that was."""
+    def packed(codes: np.ndarray, scale: float, stride: int) -> bytes:
+        fields = order((codes + 1).astype(np.uint8))
+        raw = fields[:, 0] << 6 | fields[:, 1] << 4 | fields[:, 2] << 2 | fields[:, 3]
+        return raw.tobytes() + struct.pack("<f", scale) + bytes(28)
+
+    monkeypatch.setattr(checkpoints, "i2_s_bytes", packed)
+    path = Synthetic(replace(BITNET, trained=True)).write_gguf(tmp_path / "m.gguf", "bitnet-b1.58", "I2_S-x86")
+    with pytest.raises(TellmeError, match="say --i2s-layout x86 or --i2s-layout arm"):
+        Model(path)
 
 
 def test_the_demo_models_weights_tell_their_layout(tmp_path):
