@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,20 @@ import pytest
 
 from hls_py.cli import main
 from hls_py.errors import TellmeError
+from hls_py.model_import.model import Model
 from hls_py.oracles.agreement import compare
 from hls_py.oracles.llama_cpp_model import LlamaCppModel
 from hls_py.oracles.transformers_model import TransformersModel
-from sim_tests.harness.checkpoints import FAMILIES
+from sim_tests.harness.checkpoints import FAMILIES, Family, Synthetic
 from sim_tests.oracles.families import GoldenModel, PeakedHead, real_dimensions
 
 pytest.importorskip("xllamacpp")
 pytest.importorskip("torch")
 pytestmark = pytest.mark.oracle
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+DEMO_MODEL = EXAMPLES / "demo_model"
+HELD_OUT = EXAMPLES / "train_demo" / "text" / "held_out.txt.xz"
 VOCABULARY = 1024
 LLAMA = replace(FAMILIES["llama3-8b"].reduced(vocabulary=VOCABULARY), head_dim=64, heads=4, kv_heads=2)
 BITNET = replace(FAMILIES["bitnet-2b"].reduced(vocabulary=VOCABULARY), head_dim=64, heads=4, kv_heads=2,
@@ -69,8 +74,8 @@ def test_logits(tmp_path, case):
 @pytest.mark.full
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_real_dimensions(name: str, tmp_path):
-    """The families' own widths, and SiLU in all of them: llama.cpp's bitnet has no other. Wider rows have more blocks of
-    256, each with a scale of its own: transformers in float32 is the measure of what that alone makes."""
+    """The families' own widths, and SiLU in all of them: llama.cpp's bitnet has no other. Wider rows have more blocks
+    of 256, each with a scale of its own: transformers in float32 is the measure of what that alone makes."""
     family = replace(real_dimensions(FAMILIES[name]), activation="silu")
     whole_blocks = not any(width % 256 for width in (family.hidden, family.ffn, family.heads * family.head_dim))
     model = PeakedHead(family).write_gguf(
@@ -104,6 +109,44 @@ def test_long_sequences(tmp_path):
     logits = oracle.logits(tokens)
     assert compare(oracle.logits(tokens[:, :60]), logits[:, :60], tokens[:, :60]).mean_logit_error < 0.05
     assert compare(oracle.logits(tokens[1:]), logits[1:], tokens[1:]).mean_logit_error == 0
+
+
+def copy_of_demo_model(path: Path) -> Path:
+    """The demo model and its tokenizer as a GGUF file."""
+    demo = Model(DEMO_MODEL)
+    c, layers = demo.config, [demo.layer(n) for n in range(demo.config.layers)]
+
+    class Demo(Synthetic):
+        def codes(self, layer: int, part: str) -> np.ndarray:
+            return getattr(layers[layer], part).codes
+
+        def scale(self, layer: int, part: str) -> float:
+            return float(getattr(layers[layer], part).scale)
+
+        def gain(self, layer: int, part: str) -> np.ndarray:
+            return np.asarray(demo.final_gain() if layer < 0 else getattr(layers[layer], part))
+
+        def embedding(self) -> np.ndarray:
+            return demo.embedding()
+
+    raw = json.loads((DEMO_MODEL / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    words = {**vocabulary(), "tokenizer.ggml.tokens": sorted(raw["vocab"], key=raw["vocab"].get),
+             "tokenizer.ggml.merges": [" ".join(merge) for merge in raw["merges"]]}
+    family = Family(c.hidden_size, c.layers, c.heads, c.kv_heads, c.head_dim, c.intermediate_size, c.vocabulary,
+                    epsilon=c.norm_epsilon, max_positions=c.max_positions)
+    return Demo(family).write_gguf(path, "bitnet", "TQ2_0", "BF16", words)
+
+
+def test_demo_model(tmp_path, monkeypatch, capfd):
+    """A trained model on text: its perplexity is llama.cpp's."""
+    monkeypatch.setenv("TELLME_BUILD_DIR", str(tmp_path / "build"))
+    model = copy_of_demo_model(tmp_path / "demo.gguf")
+    assert main(["verify", "--model", str(model), "--text", str(HELD_OUT), "--positions", "2048", "-q",
+                 "-o", str(tmp_path / "found.json")]) == 0
+    print(capfd.readouterr().out)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["against"].startswith("llama.cpp") and found["positions"] == 2048
+    assert abs(found["perplexity_ratio"] - 1) <= 0.005 and found["argmax_agreement"] >= 0.95
 
 
 def test_verify(tmp_path, monkeypatch, capfd):
