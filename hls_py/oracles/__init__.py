@@ -1,1 +1,1 @@
-"""Models that others wrote, to hold golden against. Each needs the optional dependencies of the extra ``oracles``."""
+"""Models that others wrote, to hold golden against: transformers (the extra ``oracles``) and llama.cpp (``llama``)."""
