@@ -143,9 +143,11 @@ def _logits(path: str, tokens: np.ndarray) -> np.ndarray:
         sys.exit("error: it can't load the file")
     count, length = tokens.shape
     parameters = library.llama_context_default_params()
-    if list(parameters.words[:3]) != DEFAULTS:
-        sys.exit("error: this version of xllamacpp has another interface than the pinned one")
     batch_tokens = min(length, BATCH_TOKENS)
+    batch = library.llama_batch_init(batch_tokens, 0, 1)
+    if (list(parameters.words[:3]) != DEFAULTS or batch.embd
+            or not (batch.token and batch.pos and batch.n_seq_id and batch.seq_id and batch.logits)):
+        sys.exit(f"error: this version of {PACKAGE} has another interface than the pinned one; {INSTALL}")
     parameters.words[N_CTX], parameters.words[N_BATCH] = length, batch_tokens
     parameters.words[N_UBATCH] = batch_tokens
     context = library.llama_init_from_model(model, parameters)
@@ -154,7 +156,6 @@ def _logits(path: str, tokens: np.ndarray) -> np.ndarray:
     library.llama_set_n_threads(context, THREADS, THREADS)
     vocabulary = library.llama_vocab_n_tokens(library.llama_model_get_vocab(model))
     found = np.empty((count, length, vocabulary), np.float32)
-    batch = library.llama_batch_init(batch_tokens, 0, 1)
     for sequence, row in zip(found, tokens.tolist()):
         library.llama_memory_clear(library.llama_get_memory(context), True)
         for first in range(0, length, batch_tokens):
