@@ -1,4 +1,4 @@
-"""What published checkpoints' config.json say (read on huggingface.co), keys that nobody needs included: accepted, with
+"""What published checkpoints' config.json say (on Hugging Face's hub), keys that nobody needs included: accepted, with
 the dimensions that the fixtures of :mod:`sim_tests.harness.checkpoints` have."""
 
 from __future__ import annotations
