@@ -31,7 +31,7 @@ def sizes(hidden: int, ffn: int, layers: int, heads: int, positions: int | None 
 
 
 PUBLISHED: dict[str, tuple[str | None, dict[str, Any]]] = {
-    "microsoft/bitnet-b1.58-2B-4T": ("bitnet-2b", {
+    "microsoft/bitnet-b1.58-2B-4T (a copy's)": ("bitnet-2b", {
         "architectures": ["BitNetForCausalLM"], "model_type": "bitnet", "hidden_act": "relu2", "rms_norm_eps": 1e-5,
         "auto_map": {"AutoConfig": "configuration_bitnet.BitNetConfig"}, "num_key_value_heads": 5,
         "rope_theta": 500000.0, "tie_word_embeddings": True, "vocab_size": 128256, **sizes(2560, 6912, 30, 20, 4096),
@@ -50,7 +50,7 @@ PUBLISHED: dict[str, tuple[str | None, dict[str, Any]]] = {
     "a fine-tuned Falcon-E-1B (Arvyniitb/1bitModel)": ("falcon-e-1b", {
         **LLAMA, **sizes(2048, 9216, 24, 16, 32768), "head_dim": 128, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
         "rope_theta": 1000000, "vocab_size": 32768}),
-    "HF1BitLLM/Llama3-8B-1.58": ("llama3-8b", {
+    "HF1BitLLM/Llama3-8B-1.58-Sigmoid-k100-10B-tokens": ("llama3-8b", {
         **LLAMA, **sizes(4096, 14336, 32, 32, 8192), "num_key_value_heads": 8, "rms_norm_eps": 1e-5,
         "rope_interleaved": False, "rope_theta": 500000.0, "vocab_size": 128256,
         "quantization_config": {"modules_to_not_convert": None, "quant_method": "bitnet"}}),
