@@ -85,9 +85,9 @@ FAMILIES = {
 }
 """Shapes of the families, from the config.json of microsoft/bitnet-b1.58-2B-4T (a copy's),
 1bitLLM/bitnet_b1_58-large and -3B, tiiuae/Falcon3-1B-Instruct-1.58bit and -10B-Base-1.58bit,
-HF1BitLLM/Llama3-8B-1.58-Sigmoid-k100-10B-tokens. Falcon-E's own was not at hand: a fine-tuned one's (Arvyniitb/1bitModel), which
-agrees with the tensors (24 layers without sub-norms, head and embedding in 16 bits: microsoft/BitNet, pull request 268)
-and the 666 MB of the published GGUF file."""
+HF1BitLLM/Llama3-8B-1.58-Sigmoid-k100-10B-tokens. Falcon-E's own was not at hand: a fine-tuned one's
+(Arvyniitb/1bitModel), which agrees with the tensors (24 layers without sub-norms, head and embedding in 16 bits:
+microsoft/BitNet, pull request 268) and the 666 MB of the published GGUF file."""
 
 
 @dataclass(frozen=True)
