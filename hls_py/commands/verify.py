@@ -16,7 +16,7 @@ import numpy as np
 
 from hls_py.commands.common import add_model, add_quiet
 from hls_py.errors import TellmeError
-from hls_py.golden.machine.precision import PARTS
+from hls_py.golden.machine.precision import ATTENTION_OPERANDS, PARTS
 from hls_py.model_import.config import read_config
 from hls_py.oracles.agreement import Agreement, BlockError, compare, compare_blocks, first_divergence, nats_of
 from hls_py.oracles.agreement_plot import draw
@@ -182,10 +182,10 @@ def golden_logits(model: Path, tokens: np.ndarray, quiet: bool) -> np.ndarray:
 
 def decision_costs(golden: Golden, tokens: np.ndarray, theirs: np.ndarray, hardware: Agreement,
                    report: Progress) -> dict[str, Agreement]:
-    """Golden with each int8 decision in float, and with all of them."""
+    """Golden with each int8 decision in float, with both operands of attention, and with all."""
     costs = {}
-    for parts in (*((part,) for part in PARTS), PARTS):
-        name = parts[0] if len(parts) == 1 else "all"
+    wanted = {**{part: (part,) for part in PARTS}, "queries and kv": ATTENTION_OPERANDS, "all": PARTS}
+    for name, parts in wanted.items():
         report(f"golden with {name} in float")
         costs[name] = compare(golden.run(tokens, parts)[0], theirs, tokens)
     return costs

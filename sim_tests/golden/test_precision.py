@@ -10,7 +10,7 @@ import pytest
 from hls_py.golden.attention.attention import attend
 from hls_py.golden.attention.float_attention import float_attend
 from hls_py.golden.head.logits import int8_products
-from hls_py.golden.machine.precision import PARTS, Precision
+from hls_py.golden.machine.precision import ATTENTION_OPERANDS, PARTS, Precision
 from hls_py.golden.machine.recorder import BLOCKS
 from hls_py.golden.vector_unit.drain import quantise_heads
 from hls_py.model_import.model import Model
@@ -44,7 +44,7 @@ def test_each_decision_alone_and_all(image):
     model, folder = image
     tokens = np.random.default_rng(1).integers(0, MODEL.vocabulary, 140).tolist()
     hardware = all_logits(machine(folder), tokens)
-    for names in (*((part,) for part in PARTS), PARTS):
+    for names in (*((part,) for part in PARTS), ATTENTION_OPERANDS, PARTS):
         found = all_logits(machine(folder, parts_of(names, model)), tokens)
         error = np.abs(found - hardware).mean() / hardware.std()
         assert 0 < error < 0.12, (names, error)

@@ -1,7 +1,8 @@
 """Random models in the shapes of the families that people bring, written in every format they come in.
 
-Weights are Gaussian with a few channels that stand out, gains likewise, as trained models have them. Everything is
-drawn part by part from (seed, layer, part), so that real dimensions need no more memory than their largest tensor.
+Weights are Gaussian, and a few gains stand out where trained models of that structure have outliers (OUTLIER_GAINS).
+Everything is drawn part by part from (seed, layer, part), so that real dimensions need no more memory than their
+largest tensor.
 """
 
 from __future__ import annotations
@@ -30,6 +31,14 @@ HF_OLD = {"attention_gain": "self_attn.inner_attn_ln", "ffn_gain": "mlp.ffn_laye
 GGUF = {"query": "attn_q", "key": "attn_k", "value": "attn_v", "output": "attn_output", "gate": "ffn_gate",
         "up": "ffn_up", "down": "ffn_down", "input_gain": "attn_norm", "post_attention_gain": "ffn_norm",
         "attention_gain": "attn_sub_norm", "ffn_gain": "ffn_sub_norm"}
+OUTLIER_GAINS = {True: ("attention_gain", "ffn_gain"), False: ("input_gain", "post_attention_gain")}
+"""Gains that have channels which stand out, by whether the model has sub-norms.
+
+With them: BitNet trained from nothing, whose q, k, v, gate and up read nearly Gaussian vectors, while output and down
+projection read outliers (BitNet a4.8, arXiv 2411.04965; BitNet v2, arXiv 2504.18415; the demo model). Without: Llamas
+made ternary, which have a Llama's outliers behind its input norms (docs/accuracy.md measures one).
+"""
+OUTLIER_SHARE, OUTLIER_FACTOR = 0.03, 6
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,8 @@ class Family:
     old_names: bool = False
     trained: bool = False
     """Channels matter alike in every matrix that touches them, as training makes it."""
+    outliers_everywhere: bool = False
+    """Outliers in every gain, the final norm's too: harsher than trained models."""
 
     def reduced(self, vocabulary: int = 300, layers: int = 2, width: int = 256, heads: int = 4) -> Family:
         """The same choices at dimensions for tests: hidden and FFN multiples of 256 unless head_dim forbids it."""
@@ -149,7 +160,9 @@ class Synthetic:
     def gain(self, layer: int, part: str) -> np.ndarray:
         """float32 that bfloat16 and float16 hold; layer −1: the final norm's."""
         rng, width = self._rng(layer, part), self.shape(part)[0]
-        values = rng.normal(1, 0.2, width) * np.where(rng.random(width) < 0.03, 6, 1)
+        values = rng.normal(1, 0.2, width)
+        if self.family.outliers_everywhere or (layer >= 0 and part in OUTLIER_GAINS[self.family.sub_norms]):
+            values *= np.where(rng.random(width) < OUTLIER_SHARE, OUTLIER_FACTOR, 1)
         return values.astype(ml_dtypes.bfloat16).astype(np.float32)
 
     def embedding(self) -> np.ndarray:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hls_py.golden.machine.precision import Precision
 from hls_py.model_import.config import ModelConfig
 from hls_py.model_import.model import Model
+from hls_py.oracles.transformers_model import TransformersModel
 from hls_py.packing.image import pack
 from host.accelerator import Accelerator
 from host.devices.golden import GoldenDevice
@@ -37,6 +41,26 @@ class PeakedHead(Synthetic):
 def real_dimensions(family: Family) -> Family:
     """Two layers of the real widths; 16,384 rows of the vocabulary."""
     return replace(family, layers=2, vocabulary=min(family.vocabulary, 16384), max_positions=256)
+
+
+@contextmanager
+def noisy_attention(oracle: TransformersModel, deviations: float) -> Iterator[None]:
+    """Gaussian noise of so many deviations of its row on every attention output: what rounding flips make of it."""
+    torch = oracle.torch
+    generator = torch.Generator().manual_seed(1)
+
+    def moved(_: Any, inputs: Any) -> Any:
+        rows = inputs[0]
+        noise = torch.randn(rows.shape, generator=generator, dtype=rows.dtype)
+        return (rows + deviations * rows.std(-1, keepdim=True) * noise,)
+
+    readers = [getattr(layer.self_attn, "attn_sub_norm", layer.self_attn.o_proj) for layer in oracle.model.model.layers]
+    hooks = [reader.register_forward_pre_hook(moved) for reader in readers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def design_for(config: ModelConfig) -> DesignParams:

@@ -13,6 +13,8 @@ import numpy as np
 
 PARTS = ("queries", "kv", "attention_weights", "head")
 """Names of the decisions."""
+ATTENTION_OPERANDS = ("queries", "kv")
+"""The KV cache in float takes the queries with it: they are int8 only because the other operand of their product is."""
 
 
 @dataclass(frozen=True)
