@@ -37,6 +37,7 @@ def check(family: Family, folder: Path, attention_bound: float = 0.04, sequences
     """Golden as the hardware; with KV cache and head in float; with everything in float.
 
     The KV cache in float means attention's products in float, the queries too; with int8 queries is only printed.
+    With everything in float only the order of sums differs, by less than NOISE.
     """
     model = PeakedHead(family).write_huggingface(folder / "model")
     tokens = np.random.default_rng(5).integers(0, family.vocabulary, (sequences, length))
@@ -59,7 +60,7 @@ def check(family: Family, folder: Path, attention_bound: float = 0.04, sequences
     assert all(agreement.argmax_agreement >= 0.95 for agreement in found.values())
     assert found["hardware"].mean_logit_error <= 0.08
     assert found["queries, too"].mean_logit_error <= attention_bound
-    assert found["all in float"].mean_logit_error <= 0.02
+    assert found["all in float"].mean_logit_error < moved
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, *STORAGES])
