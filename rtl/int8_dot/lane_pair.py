@@ -1,6 +1,6 @@
 """Two row-vector lanes of the int8 array: operands, multipliers, accumulators and results."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,7 +16,8 @@ class LanePair(wiring.Component):
     Parameters
     ----------
     params           : ``segments``.
-    operand_words    : words of the operand memory, 16 bytes a lane each.
+    operand_words    : words of the operand memory, 16 bytes a lane each. No sum meets one of them twice, which says how
+                       wide sums are.
     accumulator_turns: sums that can be kept between beats.
     result_slots     : finished sums that can wait.
 
@@ -34,6 +35,7 @@ class LanePair(wiring.Component):
         self.segments_per_beat = params.segments
         self.operand_words, self.accumulator_turns = operand_words, accumulator_turns
         self.result_slots = result_slots
+        self.sum_bits = min(32, bits_for(operand_words * SEGMENT_BYTES * 127 * 128) + 1)
         word_bits, slot_bits = bits_for(operand_words - 1), bits_for(result_slots - 1)
         super().__init__({
             "write_enable": In(LANES), "write_word": In(word_bits), "write_mask": In(SEGMENT_BYTES),
@@ -48,7 +50,7 @@ class LanePair(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        dots = []
+        dots: list[Dot16] = []
         read_operands, operands = (Signal(data.ArrayLayout(8 * SEGMENT_BYTES, LANES), name=name)
                                    for name in ("read_operands", "operands"))
         for a in range(LANES):
@@ -65,11 +67,11 @@ class LanePair(wiring.Component):
             dot = Dot16()
             m.submodules[f"dot_{s}"] = SharedModule(dot, "dot16")
             m.d.comb += [dot.stages.eq(self.stages), dot.segment.eq(self.segments[s]), dot.operands.eq(operands)]
-            dots.append(dot.dots)
+            dots.append(dot)
 
         # Sums are read, added to and written in one cycle, so turns may follow one another at any distance.
         for a in range(LANES):
-            sums = data.ArrayLayout(signed(32), self.segments_per_beat)
+            sums = data.ArrayLayout(signed(self.sum_bits), self.segments_per_beat)
             m.submodules[f"sums_{a}"] = kept = memory.Memory(shape=sums, depth=self.accumulator_turns, init=[])
             m.submodules[f"results_{a}"] = results = memory.Memory(shape=sums, depth=self.result_slots, init=[])
             old, update = kept.read_port(domain="comb"), kept.write_port()
@@ -79,8 +81,11 @@ class LanePair(wiring.Component):
                 old.addr.eq(self.turn), update.addr.eq(self.turn), update.data.eq(new),
                 update.en.eq(self.accumulate & ~self.last),
                 put.addr.eq(self.slot), put.data.eq(new), put.en.eq(self.accumulate & self.last),
-                take.addr.eq(self.result_slot), self.result[a].eq(take.data),
+                take.addr.eq(self.result_slot),
+                *(self.result[a][s].eq(take.data[s]) for s in range(self.segments_per_beat)),
             ]
             for s in range(self.segments_per_beat):
-                m.d.comb += new[s].eq(Mux(self.first, 0, old.data[s]) + dots[s][a])
+                # one adder: the carry enters it below the lowest bit
+                before = Cat(1, Mux(self.first, 0, old.data[s])).as_signed()
+                m.d.comb += new[s].eq((before + Cat(dots[s].carry if a else 0, dots[s].sums[a]).as_signed()) >> 1)
         return m
