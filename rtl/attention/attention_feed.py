@@ -106,7 +106,6 @@ class AttentionFeed(wiring.Component):
         wiring.connect(m, source.scale_tiles, scales.tiles)
         wiring.connect(m, source.header, scales.header)
         wiring.connect(m, scales.scales, state.scales)
-        wiring.connect(m, scales.scale_read, newest.scale_reads[0])
         wiring.connect(m, source.weights_free, state.weights_free)
         wiring.connect(m, source.beats, state.beats)
         m.d.comb += [
@@ -123,7 +122,7 @@ class AttentionFeed(wiring.Component):
         self._tile(m, source, command)
         self._operand_writes(m, loader, source)
         self._results(m, source)
-        self._write_back(m, newest, source)
+        self._write_back(m, newest, source, scales, lists)
         return m
 
     def _heads(self, m: Module, queries: QueryBuffer, newest: NewestKv) -> None:
@@ -247,10 +246,24 @@ class AttentionFeed(wiring.Component):
             turns.ready.eq(sums.valid & sums.ready & sums.p.last),
         ]
 
-    def _write_back(self, m: Module, newest: NewestKv, source: BeatSource) -> None:
+    def _group_fields(self, m: Module, lists: BlockList, write_lists: BlockList) -> None:
+        """One multiplexer for both block lists, ATTEND's first."""
+        state, group, fields = self.pass_state, Signal.like(lists.group), lists.fields
+        m.d.comb += [
+            group.eq(Mux(lists.group_enable, lists.group, write_lists.group)),
+            # picked from all bits together, which takes fewer LUTs than a case for each group
+            *(fields[name].eq(Value.cast(getattr(state, of)).word_select(group, len(fields[name])))
+              for name, of in zip(("first_row", "rows", "past", "list_address"),
+                                  ("first_row", "group_rows", "past", "list_address"), strict=True)),
+            write_lists.fields.eq(fields), lists.group_grant.eq(1), write_lists.group_grant.eq(~lists.group_enable),
+        ]
+
+    def _write_back(self, m: Module, newest: NewestKv, source: BeatSource, scales: ScaleSource,
+                    attend_lists: BlockList) -> None:
         """The KV_WRITE command; the writer reads the newest K and V in cycles in which attention doesn't."""
         params, ports = self.params, wiring.flipped(self)
         m.submodules.write_lists = lists = BlockList(params, written_only=True)
+        self._group_fields(m, attend_lists, lists)
         m.submodules.writer = writer = KvWriter(params)
         command, is_busy, wait = Signal(shapes.command_layout(KV_WRITE)), Signal(), Signal(range(GEOMETRY_CYCLES))
         geometry = _geometry(m, "write", params, command.head_dim, self.pass_state.rows, 1)
@@ -260,7 +273,6 @@ class AttentionFeed(wiring.Component):
         wiring.connect(m, ports.kv_list_data, writer.block_numbers)
         wiring.connect(m, ports.kv_write_request, writer.write_request)
         wiring.connect(m, ports.kv_write_data, writer.write_data)
-        wiring.connect(m, writer.scale_read, newest.scale_reads[1])
         m.d.comb += [
             writer.layer_beat.eq(command.layer_beat), writer.head_beats.eq(command.head_beats),
             writer.block_beats.eq(command.block_beats), writer.geometry.eq(geometry),
@@ -269,10 +281,20 @@ class AttentionFeed(wiring.Component):
             self.events.kv_writer_busy.eq(is_busy),
             writer.read_grant.eq(~source.read.enable & ~source.read_held),
             newest.read.enable.eq(source.read.enable | (writer.read.enable & writer.read_grant)),
+            newest.read.is_empty.eq(writer.read.is_empty & writer.read_grant),
+            newest.read.advance.eq(source.read.advance | writer.read.advance),
+            newest.read.overlay.eq(writer.read.overlay),
             source.read.data.eq(newest.read.data), writer.read.data.eq(newest.read.data),
             *(getattr(newest.read, name).eq(
                 Mux(source.read.enable, getattr(source.read, name), getattr(writer.read, name)))
               for name in ("is_value", "row", "word", "part")),
+            writer.scale_grant.eq(~scales.scale_read.enable),
+            *(getattr(newest.scale_read, name).eq(
+                Mux(scales.scale_read.enable, getattr(scales.scale_read, name), getattr(writer.scale_read, name)))
+              for name in ("row", "kv_head")),
+            newest.scale_read.enable.eq(scales.scale_read.enable | writer.scale_read.enable),
+            scales.scale_read.scales.eq(newest.scale_read.scales),
+            writer.scale_read.scales.eq(newest.scale_read.scales),
         ]
         with m.FSM():
             with m.State("IDLE"):
@@ -299,13 +321,13 @@ def _geometry(m: Module, name: str, params: DesignParams, head_dim: Value, rows:
     """kv_shapes.geometry of a command, valid GEOMETRY_CYCLES after its fields."""
     geometry = Signal(kv_shapes.geometry(params), name=f"{name}_geometry")
     log2 = kv_shapes.segments_log2(params)
-    word_log2 = kv_shapes.value_word_bytes(params).bit_length() - 1
+    word_log2 = kv_shapes.bank_word_bytes(params).bit_length() - 1
     segments = geometry.segments
     m.d.sync += [
         segments.eq((head_dim + SEGMENT_BYTES - 1) >> kv_shapes.BLOCK_LOG2),
         geometry.dim_groups.eq(segments << (kv_shapes.BLOCK_LOG2 - log2)),
         geometry.queries_per_kv.eq(queries_per_kv),
-        geometry.key_stride.eq((rows + params.segments - 1) >> log2),
+        geometry.key_stride.eq((rows + (1 << word_log2) - 1) >> word_log2),
         geometry.value_stride.eq((rows + SEGMENT_BYTES - 1) >> kv_shapes.BLOCK_LOG2),
         geometry.key_head_words.eq(segments * geometry.key_stride),
         geometry.value_head_words.eq((segments << (kv_shapes.BLOCK_LOG2 - word_log2)) * geometry.value_stride),

@@ -22,14 +22,14 @@ class BeatSource(wiring.Component):
     header (out)      : the headers' beats.
     release (out)     : pulses when a (group, KV head)'s last K phase is through.
     weights_free (out): a token when a V phase is through, and two at reset.
-    read (out)        : kv_shapes.newest_read; with ``read_held`` the data of the last read is needed for longer.
+    read (out)        : kv_shapes.newest_read; ``read_held``: some read of before is under way or needed.
     beats (out)       : shapes.dot_beat.
     waits_for_memory (out) : the next beat lacks only its bytes from memory. phase_waits (out): the PhaseSequencer's.
 
     Timing: a beat a cycle, the first one ``latency_cycles`` after its phase came.
     """
 
-    latency_cycles = 4
+    latency_cycles = 6
 
     def __init__(self, params: DesignParams):
         self.params = params
@@ -54,32 +54,28 @@ class BeatSource(wiring.Component):
             wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(sequencer, name))
         m.d.comb += [sequencer.geometry.eq(self.geometry), self.phase_waits.eq(sequencer.waits)]
 
-        # Stage by stage: read the newest bytes; turn them; merge with those from memory and offer.
-        first, second = Signal(beat_item(self.params)), Signal(beat_item(self.params))
-        first_valid, second_valid, sent = Signal(), Signal(), Signal()
-        item, newest = sequencer.items.p, Signal(8 * self.params.beat_bytes)
-        advance_second = ~second_valid | sent
-        advance_first = ~first_valid | advance_second
+        # The stages of a read of the newest bytes, then the one in which they are merged with those from memory.
+        stages = [Signal(beat_item(self.params), name=f"stage_{n}") for n in range(kv_shapes.READ_STAGES + 1)]
+        valid, advance, sent = Signal(len(stages)), Signal(len(stages)), Signal()
+        item, second, second_valid = sequencer.items.p, stages[-1], valid[-1]
         m.d.comb += [
-            sequencer.items.ready.eq(advance_first),
-            self.read.enable.eq(
-                sequencer.items.valid & advance_first & ~item.is_header & _needs_newest(self.params, item)),
-            self.read.is_value.eq(item.is_value),
-            *(getattr(self.read, name).eq(item[name]) for name in ("row", "word", "part")),
-            self.read_held.eq(first_valid & ~advance_second & ~first.is_header),
+            *(advance[n].eq(~valid[n] | (advance[n + 1] if n + 1 < len(stages) else sent)) for n in range(len(stages))),
+            sequencer.items.ready.eq(advance[0]),
+            self.read.enable.eq(sequencer.items.valid & advance[0] & item.newest),
+            *(getattr(self.read, name).eq(item[name]) for name in ("is_value", "row", "word", "part")),
+            self.read.advance.eq(advance[1:]),
+            self.read_held.eq(Cat(valid[n] & stage.newest for n, stage in enumerate(stages)).any()),
         ]
-        with m.If(advance_first):
-            m.d.sync += [first_valid.eq(sequencer.items.valid), first.eq(item)]
-        with m.If(advance_second):
-            m.d.sync += [second_valid.eq(first_valid), second.eq(first)]
-            with m.If(first_valid & ~first.is_header & _needs_newest(self.params, first)):
-                m.d.sync += newest.eq(self.read.data)
+        comes = [(sequencer.items.valid, item), *((valid[n], stage) for n, stage in enumerate(stages[:-1]))]
+        for n, (is_there, before) in enumerate(comes):
+            with m.If(advance[n]):
+                m.d.sync += [valid[n].eq(is_there), stages[n].eq(before)]
 
         needs_memory = second.past != 0
         m.d.comb += [
             self.header.p.eq(self.kv_data.p),
             self.header.valid.eq(second_valid & second.is_header & self.kv_data.valid),
-            self.beats.p.data.eq(_merge(m, self.params, second, self.kv_data.p, newest)),
+            self.beats.p.data.eq(_merge(m, self.params, second, self.kv_data.p, self.read.data)),
             *(self.beats.p[name].eq(second[name])
               for name in ("operand", "turns", "turn_stride", "first", "last", "tag")),
             self.beats.valid.eq(second_valid & ~second.is_header & (~needs_memory | self.kv_data.valid)),
@@ -95,10 +91,6 @@ class BeatSource(wiring.Component):
         m.d.comb += self.weights_free.valid.eq(tokens != 0)
         m.d.sync += tokens.eq(tokens + (sent & second.ends_weights) - given)
         return m
-
-
-def _needs_newest(params: DesignParams, item) -> Value:
-    return item.past != Mux(item.is_value, SEGMENT_BYTES, params.segments)
 
 
 def _merge(m: Module, params: DesignParams, item, memory: Value, newest: Value) -> Signal:

@@ -24,7 +24,7 @@ class BeatWalk:
         self.row = Signal(signed(kv_shapes.ROW_INDEX_BITS), name=f"{name}_row")
         self.word = Signal(kv_shapes.WORD_BITS, name=f"{name}_word")
         self.head_word = Signal(kv_shapes.WORD_BITS, name=f"{name}_head_word")
-        self.part = Signal(2, name=f"{name}_part")
+        self.part = Signal(4, name=f"{name}_part")
         self.ends_inner = Signal(name=f"{name}_ends_inner")
 
     @property
@@ -50,9 +50,8 @@ class BeatWalk:
             m.d.sync += [self.inner.eq(0), self.outer.eq(self.outer + 1), self.row.eq(self.row + self.positions),
                          self.word.eq(self.head_word), self.part.eq(0)]
         with m.Else():
-            m.d.sync += self.inner.eq(self.inner + 1)
-            with m.If(self.is_value & (self.part != kv_shapes.value_parts(self.params) - 1)):
-                m.d.sync += self.part.eq(self.part + 1)
-            with m.Else():
+            parts, groups = kv_shapes.value_parts(self.params), SEGMENT_BYTES // self.params.segments
+            m.d.sync += [self.inner.eq(self.inner + 1), self.part.eq((self.part + self.is_value) & (groups - 1))]
+            with m.If(~self.is_value | ((self.part & (parts - 1)) == parts - 1)):
                 stride = Mux(self.is_value, self.geometry.value_stride, self.geometry.key_stride)
-                m.d.sync += [self.part.eq(0), self.word.eq(self.word + stride)]
+                m.d.sync += self.word.eq(self.word + stride)

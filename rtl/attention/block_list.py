@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from rtl.attention import kv_shapes, tile_shapes
 from rtl.attention.queue import Queue
 from rtl.contract.design_params import DesignParams
+from rtl.contract.number_formats import bits_for
 from rtl.streams import shapes
 
 LAYER_BITS = 16
@@ -15,10 +16,19 @@ QUEUE_DEPTH = 4
 START = data.StructLayout({"layer": LAYER_BITS, "kv_heads": tile_shapes.HEAD_BITS})
 
 
+def group_fields(params: DesignParams) -> data.StructLayout:
+    """What a BlockList needs of a group."""
+    return data.StructLayout({
+        "first_row": shapes.row_bits(params), "rows": bits_for(params.rows), "past": 32,
+        "list_address": params.address_bits,
+    })
+
+
 class BlockList(wiring.Component):
     """Asks for the block list of every group (outer) and KV head (inner), newest block first.
 
-    A list lies at ``list_address[group] + layer·list_layer_bytes + kv_head·list_head_bytes``, 32 bits a block.
+    A list lies at ``list_address[group] + layer·list_layer_bytes + kv_head·list_head_bytes``, 32 bits a block; it has
+    ceil((past + rows)/128) of them.
 
     Parameters
     ----------
@@ -27,18 +37,21 @@ class BlockList(wiring.Component):
 
     Streams and ports
     -----------------
-    pass_state (in)      : shapes.pass_state.
+    pass_state (in)      : shapes.pass_state; of the groups' fields only what comes by ``fields`` is used:
+    group, group_enable → fields, group_grant : group_fields of ``group`` in the same cycle, if granted.
     start (in)           : {layer, kv_heads}, one a command; taken when the one before is worked off.
     list_request (out)   : to a LinearReader, whose data the user of ``group_heads`` takes, ``blocks`` words for each.
     group_heads (out)    : kv_shapes.group_head.
 
-    Timing: LAYER_BITS + 2 cycles from ``start`` to the first, then a pair every two cycles.
+    Timing: LAYER_BITS + 3 cycles from ``start`` to the first, then a pair every two cycles.
     """
 
     def __init__(self, params: DesignParams, written_only: bool):
         self.params, self.written_only = params, written_only
         super().__init__({
             "pass_state": In(shapes.pass_state(params)),
+            "group": Out(range(max(params.rows, 2))), "group_enable": Out(1), "group_grant": In(1),
+            "fields": In(group_fields(params)),
             "start": In(stream.Signature(START)),
             "list_request": Out(stream.Signature(shapes.linear_request(params))),
             "group_heads": Out(stream.Signature(kv_shapes.group_head(params))),
@@ -47,7 +60,7 @@ class BlockList(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         state = self.pass_state
-        group, kv_head, kv_heads = Signal(range(max(self.params.rows, 2))), Signal(8), Signal(8)
+        group, kv_head, kv_heads = self.group, Signal(8), Signal(8)
         layer, step, layer_bytes = Signal(LAYER_BITS), Signal(range(LAYER_BITS + 1)), Signal(self.params.address_bits)
         address, request = Signal(self.params.address_bits), self.list_request
         m.submodules.queue = queue = Queue(kv_shapes.group_head(self.params), QUEUE_DEPTH)
@@ -74,15 +87,17 @@ class BlockList(wiring.Component):
                 with m.If(step == LAYER_BITS - 1):
                     m.next = "GROUP"
             with m.State("GROUP"):
-                now_past, now_rows = state.past[group], state.group_rows[group]
+                m.d.comb += self.group_enable.eq(1)
                 m.d.sync += [
-                    first_row.eq(state.first_row[group]), rows.eq(now_rows), past.eq(now_past),
-                    blocks.eq(state.blocks[group]), address.eq(state.list_address[group] + layer_bytes), kv_head.eq(0),
+                    first_row.eq(self.fields.first_row), rows.eq(self.fields.rows), past.eq(self.fields.past),
+                    address.eq(self.fields.list_address), kv_head.eq(0),
                 ]
-                m.next = "TRIM" if self.written_only else "HEAD"
-            with m.State("TRIM"):
-                written = ((past + rows - 1) >> kv_shapes.TILE_LOG2) - (past >> kv_shapes.TILE_LOG2) + 1
-                m.d.sync += blocks.eq(written)
+                with m.If(self.group_grant):
+                    m.next = "LIST"
+            with m.State("LIST"):
+                first_tile = past >> kv_shapes.TILE_LOG2 if self.written_only else 0
+                last_tile = (past + rows - 1)[:32] >> kv_shapes.TILE_LOG2
+                m.d.sync += [blocks.eq(last_tile - first_tile + 1), address.eq(address + layer_bytes)]
                 m.next = "HEAD"
             with m.State("HEAD"):
                 m.d.comb += request.valid.eq(1)

@@ -40,9 +40,14 @@ def query_words(params: DesignParams) -> int:
     return params.rows * -(-row // SEGMENT_BYTES)
 
 
+def bank_word_bytes(params: DesignParams) -> int:
+    """Bytes B of a word of the 16 banks of newest K and V: S, but at least 4, so that a beat of K needs 16 at most."""
+    return max(4, params.segments)
+
+
 def key_rows(params: DesignParams) -> int:
-    """Rows of one of the S banks of newest K."""
-    return -(-params.rows // params.segments)
+    """Words of a bank for a segment of K of all rows."""
+    return -(-params.rows // bank_word_bytes(params))
 
 
 def key_bank_words(params: DesignParams) -> int:
@@ -50,22 +55,22 @@ def key_bank_words(params: DesignParams) -> int:
 
 
 def value_rows(params: DesignParams) -> int:
-    """Rows of one of the 16 banks of newest V."""
+    """Words of a bank for a piece of V of all rows."""
     return -(-params.rows // SEGMENT_BYTES)
 
 
-def value_word_bytes(params: DesignParams) -> int:
-    """Bytes of a word of a V bank: S, but at least 4, so that a segment is written in at most four cycles."""
-    return max(4, params.segments)
-
-
 def value_parts(params: DesignParams) -> int:
-    """Reads of S bytes that a word of a V bank serves."""
-    return value_word_bytes(params) // params.segments
+    """Reads of S dims that a piece of V serves."""
+    return bank_word_bytes(params) // params.segments
 
 
 def value_bank_words(params: DesignParams) -> int:
-    return value_rows(params) * params.newest_words * SEGMENT_BYTES // value_word_bytes(params)
+    return value_rows(params) * params.newest_words * SEGMENT_BYTES // bank_word_bytes(params)
+
+
+def scale_rows(params: DesignParams) -> int:
+    """Rows of one of the S banks of newest scales."""
+    return -(-params.rows // params.segments)
 
 
 # ---- operand memory of the array -------------------------------------------------------------------------------------
@@ -137,21 +142,30 @@ def geometry(params: DesignParams) -> data.StructLayout:
     })
 
 
+READ_STAGES = 3
+
+
 def newest_read(params: DesignParams) -> wiring.Signature:
-    """Read port of the newest K and V, as its user sees it: a beat in tile layout one cycle after ``enable``.
+    """Read port of the newest K and V, as its user sees it: a beat in tile layout.
 
     K: segment s is row ``row`` + s of word ``word``. V: byte j of segment s is of row ``row`` + j; ``word`` counts
-    words of value_word_bytes, ``part`` the S bytes within one. What lies outside the pass's rows is arbitrary.
+    pieces of bank_word_bytes, ``part`` the groups of S dims within a segment. What lies outside the pass's rows is
+    arbitrary.
+
+    A read begins with ``enable`` and goes through READ_STAGES stages, from stage n to the next when ``advance[n]``;
+    behind the last one ``data`` stays until the next comes there. With ``is_empty`` instead of ``enable`` zeros go the
+    same way. Whatever leaves the last stage is ORed with as many copies of ``overlay`` as a beat holds.
     """
     return wiring.Signature({
-        "enable": Out(1), "is_value": Out(1), "row": Out(signed(ROW_INDEX_BITS)), "word": Out(WORD_BITS),
-        "part": Out(2), "data": In(8 * params.beat_bytes),
+        "enable": Out(1), "is_empty": Out(1), "is_value": Out(1), "row": Out(signed(ROW_INDEX_BITS)),
+        "word": Out(WORD_BITS), "part": Out(4), "advance": Out(READ_STAGES), "overlay": Out(16 * params.segments),
+        "data": In(8 * params.beat_bytes),
     })
 
 
 def newest_scale_read(params: DesignParams) -> wiring.Signature:
-    """Scales of S rows from ``row`` on, in the same cycle."""
+    """Scales of S rows from ``row`` on, in the same cycle; ``enable`` says that they are needed."""
     return wiring.Signature({
-        "row": Out(signed(ROW_INDEX_BITS)), "kv_head": Out(tile_shapes.HEAD_BITS),
+        "enable": Out(1), "row": Out(signed(ROW_INDEX_BITS)), "kv_head": Out(tile_shapes.HEAD_BITS),
         "scales": In(tile_shapes.scale_group(params)),
     })

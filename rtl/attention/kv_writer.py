@@ -24,12 +24,13 @@ class KvWriter(wiring.Component):
     group_heads (in)    : kv_shapes.group_head, ``blocks`` tiles each.
     block_numbers (in)  : one number a tile.
     layer_beat, head_beats, block_beats, geometry (in) : of the command, stable while it runs.
-    read (out)          : kv_shapes.newest_read, done in a cycle with ``read_grant``; data is taken one cycle later.
-    scale_read (out)    : kv_shapes.newest_scale_read.
+    read (out)          : kv_shapes.newest_read, begun in a cycle with ``read_grant``, which says that nobody else's is
+                          under way; goes on by itself.
+    scale_read (out)    : kv_shapes.newest_scale_read, done in a cycle with ``scale_grant``.
     write_request (out) : to the StripedWriter; ``write_data`` (out) its beats with strobes, in order.
     done (out)          : pulses when the last beat of the command's last (group, KV head) has been taken.
 
-    Timing: three cycles a beat when nobody stalls.
+    Timing: READ_STAGES + 3 cycles a beat when nobody stalls.
     """
 
     def __init__(self, params: DesignParams):
@@ -40,7 +41,7 @@ class KvWriter(wiring.Component):
             "layer_beat": In(32), "head_beats": In(32), "block_beats": In(32),
             "geometry": In(kv_shapes.geometry(params)),
             "read": Out(kv_shapes.newest_read(params)), "read_grant": In(1),
-            "scale_read": Out(kv_shapes.newest_scale_read(params)),
+            "scale_read": Out(kv_shapes.newest_scale_read(params)), "scale_grant": In(1),
             "write_request": Out(stream.Signature(shapes.STRIPED_REQUEST)),
             "write_data": Out(stream.Signature(shapes.striped_write_word(params))),
             "done": Out(1),
@@ -75,17 +76,28 @@ class KvWriter(wiring.Component):
         walk = BeatWalk("walk", params)
         walk.wire(m, geometry)
         word, request = self.write_data.p, self.write_request
+        read_at = Signal(kv_shapes.READ_STAGES + 1)  # bit n: its read is at stage n
+        begins = Signal()
+        m.d.comb += begins.eq((self.read.enable | self.read.is_empty) & self.read_grant)
+        m.d.sync += read_at.eq(begins | read_at << 1)
         with m.If(self.write_data.ready):
             m.d.sync += self.write_data.valid.eq(0)
         m.d.comb += [
             self.read.is_value.eq(walk.is_value), self.read.row.eq(walk.row), self.read.word.eq(walk.word),
-            self.read.part.eq(walk.part),
+            self.read.part.eq(walk.part), self.read.advance.eq(read_at[:-1]),
             self.scale_read.row.eq(walk.row), self.scale_read.kv_head.eq(head.kv_head),
         ]
-        inside = [self._inside(low, high, (walk.outer << log2) + s) for s in range(S)]
-        inside_block = [self._inside(low, high, (walk.outer << kv_shapes.BLOCK_LOG2) + j) for j in range(SEGMENT_BYTES)]
+        # The walk stays between the groups (or blocks) of the first and the last position, so that these have the ends.
+        is_first_group, is_last_group = walk.outer == low >> log2, walk.outer == high >> log2
+        is_first_block, is_last_block = (walk.outer == end >> kv_shapes.BLOCK_LOG2 for end in (low, high))
+        inside = [(~is_first_group | (s >= low & S - 1)) & (~is_last_group | (s <= high & S - 1)) for s in range(S)]
+        inside_block = [(~is_first_block | (j >= low[:kv_shapes.BLOCK_LOG2]))
+                        & (~is_last_block | (j <= high[:kv_shapes.BLOCK_LOG2])) for j in range(SEGMENT_BYTES)]
         scales_of_value = Signal()
-        is_last_group, is_last_block = walk.outer == high >> log2, walk.outer == high >> kv_shapes.BLOCK_LOG2
+        scales = Mux(scales_of_value, self.scale_read.scales.value, self.scale_read.scales.key)
+        overlay = self.read.overlay
+        with m.If(read_at[-2]):
+            m.d.sync += overlay.eq(0)
 
         with m.FSM():
             with m.State("GROUP_HEAD"):
@@ -118,12 +130,17 @@ class KvWriter(wiring.Component):
                              request.p.beat.eq(address.beat + part + walk.outer[3:])]
                 with m.If(request.ready):
                     m.next = "SCALES"
-            with m.State("SCALES"):
-                with m.If(~self.write_data.valid):
-                    scales = Mux(scales_of_value, self.scale_read.scales.value, self.scale_read.scales.key)
-                    strobe = Cat(bit.replicate(2) for bit in inside)
+            with m.State("SCALES"):  # laid over a read of zeros, which brings them to their place in the beat
+                m.d.comb += [self.read.is_empty.eq(~self.write_data.valid & self.scale_grant),
+                             self.scale_read.enable.eq(1)]
+                with m.If(begins):
+                    m.d.sync += overlay.eq(scales)
+                    m.next = "SCALE_WRITE"
+            with m.State("SCALE_WRITE"):
+                strobe = Cat(bit.replicate(2) for bit in inside)
+                with m.If(read_at[-1]):
                     m.d.sync += [
-                        self.write_data.valid.eq(1), word.data.eq(scales.replicate(GROUPS_PER_BEAT)),
+                        self.write_data.valid.eq(1), word.data.eq(self.read.data),
                         word.strobe.eq(Cat(Mux(walk.outer[:3] == n, strobe, 0) for n in range(GROUPS_PER_BEAT))),
                         scales_of_value.eq(~scales_of_value),
                     ]
@@ -148,18 +165,19 @@ class KvWriter(wiring.Component):
                     m.next = "READ"
             with m.State("READ"):
                 m.d.comb += self.read.enable.eq(~self.write_data.valid)
-                with m.If(self.read.enable & self.read_grant):
+                with m.If(begins):
                     m.next = "WRITE"
             with m.State("WRITE"):
                 by_segment = Cat(bit.replicate(SEGMENT_BYTES) for bit in inside)
-                m.d.sync += [self.write_data.valid.eq(1), word.data.eq(self.read.data),
-                             word.strobe.eq(Mux(walk.is_value, Cat(inside_block).replicate(S), by_segment))]
-                walk.step(m)
-                m.next = "READ"
-                with m.If(walk.ends_inner & Mux(walk.is_value, is_last_block, is_last_group)):
-                    m.next = "NEXT"
-                    with m.If(~walk.is_value):
-                        m.next = "VALUE_REQUEST"
+                with m.If(read_at[-1]):
+                    m.d.sync += [self.write_data.valid.eq(1), word.data.eq(self.read.data),
+                                 word.strobe.eq(Mux(walk.is_value, Cat(inside_block).replicate(S), by_segment))]
+                    walk.step(m)
+                    m.next = "READ"
+                    with m.If(walk.ends_inner & Mux(walk.is_value, is_last_block, is_last_group)):
+                        m.next = "NEXT"
+                        with m.If(~walk.is_value):
+                            m.next = "VALUE_REQUEST"
             with m.State("NEXT"):
                 m.d.sync += [tile.eq(tile - 1), left.eq(left - 1)]
                 m.next = "TILE"
@@ -172,6 +190,3 @@ class KvWriter(wiring.Component):
                     m.d.comb += self.done.eq(1)
                     m.next = "GROUP_HEAD"
         return m
-
-    def _inside(self, low, high, position):
-        return (position >= low) & (position <= high)

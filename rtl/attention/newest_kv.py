@@ -1,7 +1,7 @@
 """Keys and values of the pass's own rows, kept on chip: bytes and scales as they go to memory."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import memory, stream, wiring
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In
 
 from rtl.attention import kv_shapes
@@ -9,30 +9,36 @@ from rtl.contract.design_params import DesignParams
 from rtl.contract.number_formats import SEGMENT_BYTES, bits_for
 from rtl.streams import shapes
 
+BANKS = SEGMENT_BYTES
+
 
 class NewestKv(wiring.Component):
     """Written a head segment (16 dims of a row) at a time, read in the beats of the KV layout at any row.
 
-    K lies in S banks, row r in bank r mod S, so that S consecutive rows come at once; V lies in 16 banks by r mod 16,
-    in words of ``value_word_bytes`` dims. A read rotates the banks by the first row. Word w of row r of a bank of B
-    sits at w·ceil(rows/B) + r div B, so that fewer rows leave room for wider ones.
+    Sixteen banks have words of B = ``bank_word_bytes`` bytes. Piece j (dims B·j …) of row r's segment lies in bank
+    (r + B·j) mod 16, so that
+
+        K: B consecutive rows of a segment, all pieces      word segment·ceil(R/B) + r div B
+        V: 16 consecutive rows of a piece                   word (segment·16/B + j)·ceil(R/16) + r div 16, behind K's
+
+    come at once from sixteen banks, and a segment's pieces go to different ones. A read rotates the banks by the first
+    row (V: + B·j): one multiplication by a power of two for a bit of all words.
 
     Parameters
     ----------
-    params : ``rows`` (P), ``segments`` (S), ``max_kv_width``, ``max_heads``. R rows of B bytes of keys fit when
-             B/16·ceil(R/S) ≤ key_bank_words and B/value_word_bytes·ceil(R/16) ≤ value_bank_words: P rows of
-             max_kv_width always do.
+    params : ``rows`` (P), ``segments`` (S), ``max_kv_width``, ``max_heads``. R rows of D bytes of keys fit when
+             D/16·ceil(R/B) ≤ key_bank_words and D/B·ceil(R/16) ≤ value_bank_words: P rows of max_kv_width always do.
 
     Streams and ports
     -----------------
-    rows (in)         : R, stable during a pass.
-    segments (in)     : shapes.head_segment of kind KEY or VALUE; of a row and kind: heads rising from 0, of each all
-                        segments, rising.
-    scales (in)       : shapes.head_scale of kind KEY or VALUE, any order; always accepted.
-    read (in)         : kv_shapes.newest_read.
-    scale_reads[i] (in) : kv_shapes.newest_scale_read, two users.
+    rows (in)       : R, stable during a pass.
+    segments (in)   : shapes.head_segment of kind KEY or VALUE; of a row and kind: heads rising from 0, of each all
+                      segments, rising.
+    scales (in)     : shapes.head_scale of kind KEY or VALUE, any order; always accepted.
+    read (in)       : kv_shapes.newest_read.
+    scale_read (in) : kv_shapes.newest_scale_read.
 
-    Timing: a K segment a cycle, a V segment 16/value_word_bytes cycles; a read a cycle, data one cycle later.
+    Timing: a segment a cycle; a read a cycle, see newest_read.
     """
 
     def __init__(self, params: DesignParams):
@@ -41,73 +47,130 @@ class NewestKv(wiring.Component):
             "rows": In(bits_for(params.rows)),
             "segments": In(stream.Signature(shapes.head_segment(params))),
             "scales": In(stream.Signature(shapes.head_scale(params))),
-            "read": In(kv_shapes.newest_read(params)),
-            "scale_reads": In(kv_shapes.newest_scale_read(params)).array(2),
+            "read": In(kv_shapes.newest_read(params)), "scale_read": In(kv_shapes.newest_scale_read(params)),
         })
 
     def elaborate(self, platform):
         m = Module()
-        is_value, row, part = Signal(), Signal(kv_shapes.ROW_INDEX_BITS), Signal(2)
-        with m.If(self.read.enable):
-            m.d.sync += [is_value.eq(self.read.is_value), row.eq(self.read.row), part.eq(self.read.part)]
-        is_key_segment = self.segments.p.kind == shapes.HeadKind.KEY
-        keys = self._keys(m, row, self.segments.valid & is_key_segment)
-        values, last_word = self._values(m, row, part, self.segments.valid & ~is_key_segment)
-        m.d.comb += [self.segments.ready.eq(is_key_segment | last_word), self.read.data.eq(Mux(is_value, values, keys))]
+        self._read(m, self._banks(m))
         self._scales(m)
         return m
 
-    def _keys(self, m: Module, row: Value, write: Value) -> Value:
-        """Beat of S rows of 16 dims, for the read of the cycle before."""
-        params, banks = self.params, self.params.segments
-        log2 = kv_shapes.segments_log2(params)
-        segment = self.segments.p
-        stride = (self.rows + banks - 1) >> log2
+    def _banks(self, m: Module) -> list[Value]:
+        """The sixteen words of the read of the cycle before, and what is written."""
+        params, segment, read = self.params, self.segments.p, self.read
+        word_bytes = kv_shapes.bank_word_bytes(params)
+        log2, pieces = _log2(word_bytes), SEGMENT_BYTES // word_bytes
+        key_depth, value_depth = kv_shapes.key_bank_words(params), kv_shapes.value_bank_words(params)
+        is_key = segment.kind == shapes.HeadKind.KEY
         is_first = (segment.head == 0) & (segment.segment == 0)
-        address = self._place(m, "key", write, segment.row >> log2, stride, is_first)
-        words = []
-        for bank in range(banks):
-            store = self._bank(m, f"key_{bank}", bank, 8 * SEGMENT_BYTES, kv_shapes.key_bank_words(params), log2,
-                               enable=self.read.enable & ~self.read.is_value)
-            if store is None:
-                words.append(Const(0, 8 * SEGMENT_BYTES))
-                continue
-            port, found = store
-            m.d.comb += [port.en.eq(write & (_low(segment.row, log2) == bank)), port.addr.eq(address),
-                         port.data.eq(segment.data)]
-            words.append(found)
-        return _rotate(m, words, row[:log2])
+        m.d.comb += self.segments.ready.eq(1)
+        key_stride = (self.rows + word_bytes - 1) >> log2
+        value_stride = (self.rows + BANKS - 1) >> kv_shapes.BLOCK_LOG2
+        key_place = self._place(m, "key", self.segments.valid & is_key, segment.row >> log2, key_stride, is_first)
+        value_place = self._place(m, "value", self.segments.valid & ~is_key, segment.row >> kv_shapes.BLOCK_LOG2,
+                                  value_stride << _log2(pieces), is_first)
+        # Piece j of row r is for the banks of quarter (r div B + j) mod 16/B: each takes the piece that is for it.
+        row = Signal(kv_shapes.BLOCK_LOG2)
+        m.d.comb += row.eq(segment.row)
+        bits, turn = 8 * word_bytes, row[log2:]
+        written = _rotate(m, [segment.data.word_select(j, bits) for j in range(pieces)], turn, up=True)
+        one_row = kv_shapes.value_rows(params) == 1  # a bank, so that places count pieces
+        places = _rotate(m, [Cat(Const(j, _log2(pieces)), value_place[_log2(pieces):]) if one_row else
+                             value_place + j * value_stride for j in range(pieces)], turn, up=True)
+        addresses = []
+        for q in range(pieces):
+            address = Signal(range(key_depth + value_depth), name=f"write_{q}")
+            m.d.comb += address.eq(Mux(is_key, key_place, key_depth + places[q]))
+            addresses.append(address)
 
-    def _values(self, m: Module, row: Value, part: Value, write: Value) -> tuple[Value, Value]:
-        """Beat of S dims of 16 rows, for the read of the cycle before; and whether a segment's last word is written."""
-        params, banks = self.params, SEGMENT_BYTES
-        word_bytes, segments = kv_shapes.value_word_bytes(params), params.segments
-        writes = SEGMENT_BYTES // word_bytes
-        segment = self.segments.p
-        number = Signal(range(max(writes, 2)))
-        is_last = number == writes - 1
-        with m.If(write):
-            m.d.sync += number.eq(Mux(is_last, 0, number + 1))
-        stride = (self.rows + banks - 1) >> kv_shapes.BLOCK_LOG2
-        address = self._place(m, "value", write, segment.row >> kv_shapes.BLOCK_LOG2, stride,
-                              (segment.head == 0) & (segment.segment == 0) & (number == 0))
-        lanes = []
-        for bank in range(banks):
-            store = self._bank(m, f"value_{bank}", bank, 8 * word_bytes, kv_shapes.value_bank_words(params),
-                               kv_shapes.BLOCK_LOG2, enable=self.read.enable & self.read.is_value)
-            if store is None:
-                lanes.append(Const(0, 8 * segments))
+        # Where a read's rows lie in the banks from the first one's on, and in those below.
+        low_key, low_value = _low(read.row, log2), read.row[:kv_shapes.BLOCK_LOG2]
+        key_start, value_start = read.word, key_depth + read.word
+        next_key, next_value = key_start, value_start  # with one row a bank, that one is meant
+        if kv_shapes.key_rows(params) > 1:
+            key_start += read.row >> log2
+            next_key = key_start + 1
+        if not one_row:
+            value_start += read.row >> kv_shapes.BLOCK_LOG2
+            next_value = value_start + 1
+        starts = [Signal(range(key_depth + value_depth), name=f"read_{name}")
+                  for name in ("key", "next_key", "value", "next_value")]
+        m.d.comb += [start.eq(value) for start, value in zip(
+            starts, (key_start, next_key, value_start, next_value), strict=True)]
+        found: list[Value] = []
+        for bank in range(BANKS):
+            if bank % word_bytes >= params.rows:  # no row ever falls into it
+                found.append(Const(0, bits))
                 continue
-            port, found = store
-            m.d.comb += [port.en.eq(write & (_low(segment.row, kv_shapes.BLOCK_LOG2) == bank)), port.addr.eq(address),
-                         port.data.eq(segment.data.word_select(number, 8 * word_bytes))]
-            lanes.append(found.word_select(_low(part, _log2(word_bytes // segments)), 8 * segments))
-        rotated = Signal(8 * params.beat_bytes)
-        m.d.comb += rotated.eq(_rotate(m, lanes, row[:kv_shapes.BLOCK_LOG2]))
-        return Cat(rotated.word_select(j * segments + s, 8) for s in range(segments) for j in range(banks)), is_last
+            m.submodules[f"bank_{bank}"] = store = memory.Memory(shape=bits, depth=key_depth + value_depth, init=[])
+            write, port = store.write_port(), store.read_port()
+            row_of_value = Signal(kv_shapes.BLOCK_LOG2, name=f"row_of_value_{bank}")
+            m.d.comb += [
+                row_of_value.eq(bank - self._first_bank(0)),
+                write.en.eq(self.segments.valid & (_low(segment.row, log2) == bank % word_bytes)),
+                write.addr.eq(addresses[bank // word_bytes]), write.data.eq(written[bank // word_bytes]),
+                port.en.eq(read.enable),
+                port.addr.eq(Mux(read.is_value, Mux(low_value > row_of_value, starts[3], starts[2]),
+                                 Mux(low_key > bank % word_bytes, starts[1], starts[0]))),
+            ]
+            found.append(port.data)
+        return found
+
+    def _first_bank(self, row: Value | int) -> Value:
+        """Bank of row ``row``'s piece of V that is read."""
+        word_bytes = kv_shapes.bank_word_bytes(self.params)
+        piece = _low(self.read.part >> _log2(kv_shapes.value_parts(self.params)), _log2(SEGMENT_BYTES // word_bytes))
+        return row + (piece << _log2(word_bytes))
+
+    def _read(self, m: Module, banks: list[Value]) -> None:
+        """Turn the banks' words by the first one's, then put their bytes in a beat's order."""
+        params, read, S = self.params, self.read, self.params.segments
+        word_bytes, parts = kv_shapes.bank_word_bytes(params), kv_shapes.value_parts(params)
+        bits, part_log2 = 8 * word_bytes, _log2(parts)
+
+        # Beside the banks' words, the multipliers' inputs and the products.
+        label = data.StructLayout({"is_value": 1, "part": max(part_log2, 1)})
+        valid, labels = Signal(kv_shapes.READ_STAGES), [Signal(label, name=f"label_{n}") for n in range(3)]
+        factors = [Signal(BANKS, name=f"factor_{n}") for n in range(2)]
+        moves = [valid[n] & read.advance[n] for n in range(kv_shapes.READ_STAGES)]
+        first = Signal(kv_shapes.BLOCK_LOG2)
+        m.d.comb += first.eq(Mux(read.is_value, self._first_bank(read.row), read.row))
+        enters = [read.enable | read.is_empty, *moves[:-1]]
+        for n, (enter, move) in enumerate(zip(enters, moves, strict=True)):
+            with m.If(enter | move):
+                m.d.sync += valid[n].eq(enter)
+        with m.If(enters[0]):
+            m.d.sync += [labels[0].is_value.eq(read.is_value), labels[0].part.eq(_low(read.part, part_log2)),
+                         *(factors[0][n].eq(~read.is_empty & (first == -n % BANKS)) for n in range(BANKS))]
+        columns = [Signal(BANKS, name=f"column_{bit}") for bit in range(bits)]
+        products = [Signal(2 * BANKS, name=f"product_{bit}") for bit in range(bits)]
+        with m.If(moves[0]):
+            m.d.sync += [labels[1].eq(labels[0]), factors[1].eq(factors[0]),
+                         *(column.eq(Cat(word[bit] for word in banks)) for bit, column in enumerate(columns))]
+        with m.If(moves[1]):
+            m.d.sync += [labels[2].eq(labels[1]),
+                         *(product.eq(column * factors[1]) for product, column in zip(products, columns, strict=True))]
+
+        def turned(word: int, byte: int) -> Value:
+            return Cat(product[word] | product[BANKS + word] for product in products[8 * byte:8 * byte + 8])
+
+        overlay = read.overlay.replicate(len(read.data) // len(read.overlay))
+        beat = Signal(8 * params.beat_bytes)
+        with m.If(moves[2]):
+            for byte in range(params.beat_bytes):
+                s, n = divmod(byte, SEGMENT_BYTES)
+                # K: word s + B·j is piece j of row s; V: word n is a piece of row n
+                of_key = turned(s + n // word_bytes * word_bytes, n % word_bytes)
+                of_value = Cat(turned(n, k * S + s) for k in range(parts))
+                if parts > 1:
+                    of_value = of_value.word_select(labels[2].part, 8)
+                m.d.sync += beat.word_select(byte, 8).eq(
+                    Mux(labels[2].is_value, of_value, of_key) | overlay.word_select(byte, 8))
+        m.d.comb += read.data.eq(beat)
 
     def _place(self, m: Module, name: str, write: Value, start: Value, stride: Value, is_first: Value) -> Value:
-        """Where the row's next word goes: from ``start`` on in steps of ``stride``."""
+        """Where the row's next segment goes: from ``start`` on in steps of ``stride``."""
         m.submodules[f"{name}_places"] = places = memory.Memory(
             shape=kv_shapes.WORD_BITS, depth=self.params.rows, init=[])
         read, update = places.read_port(domain="comb"), places.write_port()
@@ -118,44 +181,30 @@ class NewestKv(wiring.Component):
         ]
         return address
 
-    def _bank(self, m: Module, name: str, bank: int, width: int, depth: int, log2: int, enable: Value):
-        """A bank's write port and what was read from it; None for a bank that no row ever falls into."""
-        if bank >= self.params.rows:
-            return None
-        m.submodules[name] = store = memory.Memory(shape=width, depth=depth, init=[])
-        port = store.read_port()
-        first = self.read.row
-        row = (first >> log2) + (_low(first, log2) > bank)
-        m.d.comb += [port.en.eq(enable), port.addr.eq(self.read.word + row)]
-        return store.write_port(), port.data
-
     def _scales(self, m: Module) -> None:
-        params, banks = self.params, self.params.segments
-        log2, rows = kv_shapes.segments_log2(params), kv_shapes.key_rows(params)
+        params, banks, read = self.params, self.params.segments, self.scale_read
+        log2, rows = kv_shapes.segments_log2(params), kv_shapes.scale_rows(params)
         scale = self.scales.p
         m.d.comb += self.scales.ready.eq(1)
-        found: dict[str, list[list[Value]]] = {"key": [[], []], "value": [[], []]}
+        written, place, low = scale.head * rows + (scale.row >> log2), read.kv_head * rows, _low(read.row, log2)
+        starts = [Signal(range(params.max_heads * rows), name=name) for name in ("read_scale", "read_next_scale")]
+        m.d.comb += [starts[n].eq(place + (read.row >> log2) + n if rows > 1 else place) for n in range(2)]
         for kind, number in (("key", shapes.HeadKind.KEY), ("value", shapes.HeadKind.VALUE)):
+            found: list[Value] = []
             for bank in range(banks):
                 if bank >= params.rows:
-                    for user in found[kind]:
-                        user.append(Const(0, 16))
+                    found.append(Const(0, 16))
                     continue
                 m.submodules[f"{kind}_scales_{bank}"] = store = memory.Memory(
                     shape=16, depth=params.max_heads * rows, init=[])
-                write = store.write_port()
+                write, port = store.write_port(), store.read_port(domain="comb")
                 m.d.comb += [
                     write.en.eq(self.scales.valid & (scale.kind == number) & (_low(scale.row, log2) == bank)),
-                    write.addr.eq(scale.head * rows + (scale.row >> log2)), write.data.eq(scale.scale),
+                    write.addr.eq(written), write.data.eq(scale.scale),
+                    port.addr.eq(Mux(low > bank, starts[1], starts[0])),
                 ]
-                for user, read in zip(found[kind], self.scale_reads, strict=True):
-                    port = store.read_port(domain="comb")
-                    row = (read.row >> log2) + (_low(read.row, log2) > bank)
-                    m.d.comb += port.addr.eq(read.kv_head * rows + row)
-                    user.append(port.data)
-        for kind, users in found.items():
-            for banks_of_user, read in zip(users, self.scale_reads, strict=True):
-                m.d.comb += read.scales[kind].eq(_rotate(m, banks_of_user, read.row[:log2]))
+                found.append(port.data)
+            m.d.comb += read.scales[kind].eq(Cat(_rotate(m, found, low)))
 
 
 def _log2(power_of_two: int) -> int:
@@ -167,11 +216,11 @@ def _low(value: Value, bits: int) -> Value:
     return value[:bits] if bits else Const(0, 1)
 
 
-def _rotate(m: Module, words: list[Value], first: Value) -> Value:
-    """Words ``first``, first + 1, … (modulo their number, a power of two), the lowest one first."""
+def _rotate(m: Module, words: list[Value], first: Value, up: bool = False) -> list[Value]:
+    """Words ``first``, first + 1, … (modulo their number, a power of two); with ``up`` words -first, 1 - first, …"""
     for bit in range(_log2(len(words))):
-        step = 1 << bit
+        step = -(1 << bit) if up else 1 << bit
         turned = [Signal.like(Value.cast(word), name=f"turned_{bit}_{n}") for n, word in enumerate(words)]
         m.d.comb += [to.eq(Mux(first[bit], words[(n + step) % len(words)], words[n])) for n, to in enumerate(turned)]
         words = turned
-    return Cat(words)
+    return words

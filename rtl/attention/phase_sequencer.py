@@ -25,7 +25,7 @@ def beat_item(params: DesignParams) -> data.StructLayout:
     """A header beat, or a beat for the array; its first ``past`` positions lie in memory, the others on chip."""
     return data.StructLayout({
         "is_header": 1, "is_value": 1, "past": bits_for(SEGMENT_BYTES),
-        "row": signed(kv_shapes.ROW_INDEX_BITS), "word": kv_shapes.WORD_BITS, "part": 2,
+        "row": signed(kv_shapes.ROW_INDEX_BITS), "word": kv_shapes.WORD_BITS, "part": 4, "newest": 1,
         "operand": shapes.OPERAND_ADDRESS_BITS, "turns": kv_shapes.TURN_BITS,
         "turn_stride": shapes.OPERAND_ADDRESS_BITS, "first": 1, "last": 1, "tag": shapes.DOT_TAG_BITS,
         "ends_queries": 1, "ends_weights": 1,
@@ -146,6 +146,7 @@ class PhaseSequencer(wiring.Component):
             value_tag.dim_group.eq(walk.inner),
             self.items.valid.eq(is_running), item.is_header.eq(is_header), item.is_value.eq(phase.is_value),
             item.past.eq(Mux(past > walk.positions, walk.positions, past)),
+            item.newest.eq(~is_header & (past < walk.positions)),
             item.row.eq(walk.row), item.word.eq(walk.word), item.part.eq(walk.part), item.turns.eq(turns),
             item.ends_queries.eq(ends_phase & ~phase.is_value & phase.last_tile),
             item.ends_weights.eq(ends_phase & phase.is_value),

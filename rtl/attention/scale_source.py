@@ -82,12 +82,13 @@ class ScaleSource(wiring.Component):
             found[name] = read.data.word_select(group[:3], 16 * S)
         past_here = Signal(range(TILE_POSITIONS + 1))
         position = group << log2
+        emit, is_last = Signal(), Signal()
         m.d.comb += [
             past_here.eq(Mux(tile.past_positions > position, tile.past_positions - position, 0)),
             row.eq(tile.first_row + tile.difference + position),
+            self.scale_read.enable.eq(emit & (past_here < S)),
             self.scale_read.row.eq(row), self.scale_read.kv_head.eq(tile.kv_head),
         ]
-        emit, is_last = Signal(), Signal()
         m.d.comb += [
             emit.eq(filled.bit_select(drain, 1) & (~self.scales.valid | self.scales.ready)),
             is_last.eq(position + S >= tile.positions), finish.eq(emit & is_last),

@@ -60,8 +60,8 @@ class Cascade(wiring.Component):
 class Dot16(wiring.Component):
     """``dots[a] = Σ_i segment[i]·operands[a][i]``, i = 0 … 15, int8, exact for operands in −127 … 127.
 
-    (operands[0] + operands[1]·2¹⁹)·segment holds both products, and a cascade of sixteen DSPs adds them; the sum's upper
-    field is too small by one where the lower one is negative, so that
+    (operands[0] + operands[1]·2¹⁹)·segment holds both products, and a cascade of sixteen DSPs adds them; the sum's
+    upper field is too small by one where the lower one is negative, so that
 
         dots[0] = sums[0], dots[1] = sums[1] + carry
 

@@ -21,8 +21,8 @@ class DotEngine(wiring.Component):
     """``dots[turn][a][s] = Σ_beats Σ_i segment[s][i]·operand[beat.operand + turn·beat.turn_stride][a][i]``.
 
     s = 0 … S−1, a = 0 … A−1, i = 0 … 15; segments int8, operands −127 … 127, sums of 32 bits. The
-    beats of a sum run from ``first`` to ``last``, have the same ``turns`` and, of a turn, different operand words; a beat
-    that is both keeps nothing.
+    beats of a sum run from ``first`` to ``last``, have the same ``turns`` and, of a turn, different operand words; a
+    beat that is both keeps nothing.
 
     Parameters
     ----------

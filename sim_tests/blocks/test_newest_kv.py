@@ -38,12 +38,13 @@ def test_newest_kv(simulation: SimulationClass, design: DesignSizes, model: Mode
     for stall in (0.4, 0.0):
         run = simulator.run_streams(of_kinds(case.head_streams(), HeadKind.KEY, HeadKind.VALUE), {}, stall=stall)
     segments = case.keys.shape[1] * case.keys.shape[2] // SEGMENT_BYTES * rows
-    assert run.cycles == segments * (1 + SEGMENT_BYTES // kv_shapes.value_word_bytes(p))
+    assert run.cycles == 2 * segments
 
+    bench_rng = np.random.default_rng(bench_seed())
     # Every beat of every head at every first row that has a row within the pass.
     D = case.layout.padded_dim
-    word_bytes, parts = kv_shapes.value_word_bytes(p), kv_shapes.value_parts(p)
-    key_stride, value_stride = -(-rows // S), -(-rows // SEGMENT_BYTES)
+    word_bytes, parts = kv_shapes.bank_word_bytes(p), kv_shapes.value_parts(p)
+    key_stride, value_stride = -(-rows // word_bytes), -(-rows // SEGMENT_BYTES)
     reads, wanted, known = [], [], []
     for head in range(case.kv_heads):
         for first in range(1 - SEGMENT_BYTES, rows):
@@ -55,7 +56,7 @@ def test_newest_kv(simulation: SimulationClass, design: DesignSizes, model: Mode
                 wanted.append(piece)
                 known.append(np.broadcast_to(inside[:, None], piece.shape))
             for group in range(D // S):
-                word, part = divmod(group, parts)
+                word, part = group // parts, group % (SEGMENT_BYTES // S)
                 reads.append((1, first, (head * D // word_bytes + word) * value_stride, part))
                 at = np.arange(first, first + SEGMENT_BYTES)
                 inside = (at >= 0) & (at < rows)
@@ -63,23 +64,35 @@ def test_newest_kv(simulation: SimulationClass, design: DesignSizes, model: Mode
                 wanted.append(piece)
                 known.append(np.broadcast_to(inside, piece.shape))
     of_values, at_row, place, piece_of = (np.array(c) for c in zip(*reads))
+    after = kv_shapes.READ_STAGES + 1  # cycles until the data are there
+
+    def padded(values: np.ndarray) -> np.ndarray:
+        return np.pad(values, (0, after))
+
+    empty = bench_rng.random(len(reads)) < 0.1
+    overlays = [int.from_bytes(bench_rng.bytes(2 * S), "little") if n else 0 for n in empty]
     out = simulator.run_vectors(
-        {"read__enable": np.ones(len(reads) + 1, int), "read__is_value": np.append(of_values, 0),
-         "read__row": np.append(at_row, 0), "read__word": np.append(place, 0), "read__part": np.append(piece_of, 0)},
-        ["read__data"])["read__data"][1:]
+        {"read__enable": padded((~empty).astype(int)), "read__is_empty": padded(empty.astype(int)),
+         "read__is_value": padded(of_values), "read__row": padded(at_row), "read__word": padded(place),
+         "read__part": padded(piece_of), "read__overlay": np.array([0] * (after - 1) + overlays + [0], object),
+         "read__advance": np.full(len(reads) + after, (1 << kv_shapes.READ_STAGES) - 1)},
+        ["read__data"])["read__data"][after:]
     got = np.stack([np.frombuffer(int(v).to_bytes(p.beat_bytes, "little"), np.int8) for v in out])
+    laid_over = np.stack([np.frombuffer(n.to_bytes(2 * S, "little") * 8, np.int8) for n in overlays])
+    np.testing.assert_array_equal(got[empty], laid_over[empty])
+    wanted, known = [w for w, e in zip(wanted, empty) if not e], [k for k, e in zip(known, empty) if not e]
+    got, reads = got[~empty], [r for r, e in zip(reads, empty) if not e]
     defined = np.stack(known).reshape(len(reads), -1)
     np.testing.assert_array_equal(got[defined], np.stack(wanted).reshape(len(reads), -1)[defined])
 
-    for user in range(2):
-        for head in range(case.kv_heads):
-            for first in range(1 - S, rows):
-                simulator.set(f"scale_reads__{user}__row", first)
-                simulator.set(f"scale_reads__{user}__kv_head", head)
-                found = simulator.get(f"scale_reads__{user}__scales")
-                here = [s for s in range(S) if 0 <= first + s < rows]
-                for name, scales in (("key", case.key_scales), ("value", case.value_scales)):
-                    assert [int(found[name][s]) for s in here] == [int(scales[first + s, head]) for s in here]
+    for head in range(case.kv_heads):
+        for first in range(1 - S, rows):
+            simulator.set("scale_read__row", first)
+            simulator.set("scale_read__kv_head", head)
+            found = simulator.get("scale_read__scales")
+            here = [s for s in range(S) if 0 <= first + s < rows]
+            for name, scales in (("key", case.key_scales), ("value", case.value_scales)):
+                assert [int(found[name][s]) for s in here] == [int(scales[first + s, head]) for s in here]
 
 
 @simulations("design, model, rows", SIZES[:3], cocotb=SIZES[:1])
