@@ -12,7 +12,6 @@ from rtl.attention.newest_kv import NewestKv
 from rtl.attention.operand_loader import OperandLoader
 from rtl.attention.phase_sequencer import KEY_TAG, VALUE_TAG
 from rtl.attention.query_buffer import QueryBuffer
-from rtl.attention.queue import Queue
 from rtl.attention.scale_source import ScaleSource
 from rtl.attention.tile_walker import TileWalker
 from rtl.contract.command_words import ATTEND, KV_WRITE
@@ -26,7 +25,6 @@ EVENTS = data.StructLayout({"busy": 1, "waits_for_memory": 1, "kv_writer_busy": 
 
 GEOMETRY_CYCLES = 3
 HEADS_BITS = 9
-SEGMENTS_AHEAD = 2
 
 
 def path_ports(params: DesignParams) -> dict[str, wiring.Member]:
@@ -127,10 +125,7 @@ class AttentionFeed(wiring.Component):
 
     def _heads(self, m: Module, queries: QueryBuffer, newest: NewestKv) -> None:
         """Route segments and scales by kind."""
-        # Writing a V segment takes several cycles, in which the next one comes.
-        m.submodules.newest_queue = self._to_newest = queue = Queue(shapes.head_segment(self.params), SEGMENTS_AHEAD)
-        wiring.connect(m, queue.o, newest.segments)
-        for port, to_queries, to_newest in ((self.heads, queries.segments, queue.i),
+        for port, to_queries, to_newest in ((self.heads, queries.segments, newest.segments),
                                             (self.head_scales, queries.scales, newest.scales)):
             is_query = port.p.kind == shapes.HeadKind.QUERY
             m.d.comb += [
@@ -288,11 +283,12 @@ class AttentionFeed(wiring.Component):
             *(getattr(newest.read, name).eq(
                 Mux(source.read.enable, getattr(source.read, name), getattr(writer.read, name)))
               for name in ("is_value", "row", "word", "part")),
-            writer.scale_grant.eq(~scales.scale_read.enable),
+            writer.scale_grant.eq(~scales.scale_read.enable & ~scales.scale_held),
             *(getattr(newest.scale_read, name).eq(
                 Mux(scales.scale_read.enable, getattr(scales.scale_read, name), getattr(writer.scale_read, name)))
-              for name in ("row", "kv_head")),
-            newest.scale_read.enable.eq(scales.scale_read.enable | writer.scale_read.enable),
+              for name in ("is_value", "row", "kv_head")),
+            newest.scale_read.enable.eq(
+                scales.scale_read.enable | (writer.scale_read.enable & writer.scale_grant)),
             scales.scale_read.scales.eq(newest.scale_read.scales),
             writer.scale_read.scales.eq(newest.scale_read.scales),
         ]
@@ -308,8 +304,8 @@ class AttentionFeed(wiring.Component):
                 with m.If(wait == GEOMETRY_CYCLES - 1):
                     m.next = "START"
             with m.State("START"):
-                m.d.comb += lists.start.valid.eq(~self._to_newest.o.valid)
-                with m.If(lists.start.valid & lists.start.ready):
+                m.d.comb += lists.start.valid.eq(1)
+                with m.If(lists.start.ready):
                     m.next = "RUN"
             with m.State("RUN"):
                 with m.If(writer.done):

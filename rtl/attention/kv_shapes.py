@@ -164,8 +164,8 @@ def newest_read(params: DesignParams) -> wiring.Signature:
 
 
 def newest_scale_read(params: DesignParams) -> wiring.Signature:
-    """Scales of S rows from ``row`` on, in the same cycle; ``enable`` says that they are needed."""
+    """Scales of S rows' keys or values from ``row`` on, from the cycle after ``enable`` until the next read."""
     return wiring.Signature({
-        "enable": Out(1), "row": Out(signed(ROW_INDEX_BITS)), "kv_head": Out(tile_shapes.HEAD_BITS),
-        "scales": In(tile_shapes.scale_group(params)),
+        "enable": Out(1), "is_value": Out(1), "row": Out(signed(ROW_INDEX_BITS)), "kv_head": Out(tile_shapes.HEAD_BITS),
+        "scales": In(data.ArrayLayout(16, params.segments)),
     })

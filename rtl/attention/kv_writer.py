@@ -94,7 +94,6 @@ class KvWriter(wiring.Component):
         inside_block = [(~is_first_block | (j >= low[:kv_shapes.BLOCK_LOG2]))
                         & (~is_last_block | (j <= high[:kv_shapes.BLOCK_LOG2])) for j in range(SEGMENT_BYTES)]
         scales_of_value = Signal()
-        scales = Mux(scales_of_value, self.scale_read.scales.value, self.scale_read.scales.key)
         overlay = self.read.overlay
         with m.If(read_at[-2]):
             m.d.sync += overlay.eq(0)
@@ -132,12 +131,13 @@ class KvWriter(wiring.Component):
                     m.next = "SCALES"
             with m.State("SCALES"):  # laid over a read of zeros, which brings them to their place in the beat
                 m.d.comb += [self.read.is_empty.eq(~self.write_data.valid & self.scale_grant),
-                             self.scale_read.enable.eq(1)]
+                             self.scale_read.enable.eq(1), self.scale_read.is_value.eq(scales_of_value)]
                 with m.If(begins):
-                    m.d.sync += overlay.eq(scales)
                     m.next = "SCALE_WRITE"
             with m.State("SCALE_WRITE"):
                 strobe = Cat(bit.replicate(2) for bit in inside)
+                with m.If(read_at[0]):
+                    m.d.sync += overlay.eq(self.scale_read.scales)
                 with m.If(read_at[-1]):
                     m.d.sync += [
                         self.write_data.valid.eq(1), word.data.eq(self.read.data),

@@ -186,25 +186,28 @@ class NewestKv(wiring.Component):
         log2, rows = kv_shapes.segments_log2(params), kv_shapes.scale_rows(params)
         scale = self.scales.p
         m.d.comb += self.scales.ready.eq(1)
-        written, place, low = scale.head * rows + (scale.row >> log2), read.kv_head * rows, _low(read.row, log2)
-        starts = [Signal(range(params.max_heads * rows), name=name) for name in ("read_scale", "read_next_scale")]
-        m.d.comb += [starts[n].eq(place + (read.row >> log2) + n if rows > 1 else place) for n in range(2)]
-        for kind, number in (("key", shapes.HeadKind.KEY), ("value", shapes.HeadKind.VALUE)):
-            found: list[Value] = []
-            for bank in range(banks):
-                if bank >= params.rows:
-                    found.append(Const(0, 16))
-                    continue
-                m.submodules[f"{kind}_scales_{bank}"] = store = memory.Memory(
-                    shape=16, depth=params.max_heads * rows, init=[])
-                write, port = store.write_port(), store.read_port(domain="comb")
-                m.d.comb += [
-                    write.en.eq(self.scales.valid & (scale.kind == number) & (_low(scale.row, log2) == bank)),
-                    write.addr.eq(written), write.data.eq(scale.scale),
-                    port.addr.eq(Mux(low > bank, starts[1], starts[0])),
-                ]
-                found.append(port.data)
-            m.d.comb += read.scales[kind].eq(Cat(_rotate(m, found, low)))
+        of_value = scale.kind == shapes.HeadKind.VALUE
+        written, place = scale.head * rows + (scale.row >> log2), read.kv_head * rows
+        starts = [Signal(range(params.max_heads * rows), name=f"read_scale_{n}") for n in range(2)]
+        low = _low(read.row, log2)
+        first, of_read = Signal.like(low), Signal()
+        with m.If(read.enable):
+            m.d.sync += [first.eq(low), of_read.eq(read.is_value), *(
+                starts[n].eq(place + (read.row >> log2) + n if rows > 1 else place) for n in range(2))]
+        found: list[Value] = []
+        for bank in range(banks):
+            if bank >= params.rows:
+                found.append(Const(0, 16))
+                continue
+            m.submodules[f"scales_{bank}"] = store = memory.Memory(shape=16, depth=2 * params.max_heads * rows, init=[])
+            write, port = store.write_port(), store.read_port(domain="comb")
+            m.d.comb += [
+                write.en.eq(self.scales.valid & (_low(scale.row, log2) == bank)),
+                write.addr.eq(Cat(of_value, written)), write.data.eq(scale.scale),
+                port.addr.eq(Cat(of_read, Mux(first > bank, starts[1], starts[0]))),
+            ]
+            found.append(port.data)
+        m.d.comb += read.scales.eq(Cat(_rotate(m, found, first)))
 
 
 def _log2(power_of_two: int) -> int:

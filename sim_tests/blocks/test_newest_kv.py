@@ -85,14 +85,17 @@ def test_newest_kv(simulation: SimulationClass, design: DesignSizes, model: Mode
     defined = np.stack(known).reshape(len(reads), -1)
     np.testing.assert_array_equal(got[defined], np.stack(wanted).reshape(len(reads), -1)[defined])
 
+    simulator.set("scale_read__enable", 1)
     for head in range(case.kv_heads):
         for first in range(1 - S, rows):
             simulator.set("scale_read__row", first)
             simulator.set("scale_read__kv_head", head)
-            found = simulator.get("scale_read__scales")
-            here = [s for s in range(S) if 0 <= first + s < rows]
-            for name, scales in (("key", case.key_scales), ("value", case.value_scales)):
-                assert [int(found[name][s]) for s in here] == [int(scales[first + s, head]) for s in here]
+            for of_value, scales in enumerate((case.key_scales, case.value_scales)):
+                simulator.set("scale_read__is_value", of_value)
+                simulator.step()
+                found = simulator.get("scale_read__scales")
+                here = [s for s in range(S) if 0 <= first + s < rows]
+                assert [int(found[s]) for s in here] == [int(scales[first + s, head]) for s in here]
 
 
 @simulations("design, model, rows", SIZES[:3], cocotb=SIZES[:1])
