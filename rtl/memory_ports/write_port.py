@@ -96,10 +96,12 @@ class WritePort(wiring.Component):
         # Data channel: bursts in the order of their addresses, each after its address.
         m.submodules.begun = begun = word_fifo(client_bits + 8, self.bursts)
         client, beats_minus_1, beat = Signal(client_bits), Signal(8), Signal(8)
+        if self.clients > 1:  # an only one needn't be looked up, which saves a multiplexer
+            m.d.comb += client.eq(begun.r_data[:client_bits])
         move, is_last = Signal(), Signal()
         m.d.comb += [
             begun.w_en.eq(accepted), begun.w_data.eq(bus.awlen << client_bits | offered),
-            client.eq(begun.r_data[:client_bits]), beats_minus_1.eq(begun.r_data[client_bits:]),
+            beats_minus_1.eq(begun.r_data[client_bits:]),
             move.eq(begun.r_rdy & Array(q.r_rdy for q in queues)[client] & (~bus.wvalid | bus.wready)),
             is_last.eq(beat == beats_minus_1), begun.r_en.eq(move & is_last),
         ]
