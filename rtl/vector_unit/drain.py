@@ -85,7 +85,7 @@ class Drain(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         params, lanes = self.params, self.params.vector_lanes
-        row_bits = shapes.row_bits(params)
+        row_bits, acc_bits = shapes.row_bits(params), params.accumulator_bits
         command = Signal(shapes.command_layout(DRAIN))
         is_gated, is_residual = command.mode == DrainMode.GATED, command.mode == DrainMode.RESIDUAL
 
@@ -142,7 +142,7 @@ class Drain(wiring.Component):
         # RESIDUAL: the residual's word beside the sums'
         m.submodules.lookup = lookup = Lookup(data.StructLayout({"sums": sums.p.gate.shape(), "place": place}))
         m.submodules.residual = residual = self.kernels["dequantise_residual"].pipeline(
-            lanes=lanes, ii=1, tag_bits=place.size)
+            lanes=lanes, ii=1, tag_bits=place.size, bits={"acc": acc_bits})
         found = lookup.o.p
         m.d.comb += [
             lookup.i.valid.eq(running & is_residual & sums.valid),
@@ -153,19 +153,17 @@ class Drain(wiring.Component):
             residual.i.p.tag.eq(found.place),
         ]
 
-        # GATED: one kernel for each function of the design
-        gated = {}
-        for name in params.activations:
-            m.submodules[f"gated_{name}"] = pipeline = self.kernels[f"gated_{name}"].pipeline(
-                lanes=lanes, ii=GATED_II, tag_bits=place.size)
-            chosen = (command.function == ActivationFunction[name.upper()]) if len(params.activations) > 1 else 1
-            gated[name] = (pipeline, chosen)
-            m.d.comb += [
-                pipeline.i.valid.eq(running & is_gated & chosen & sums.valid),
-                *assign(pipeline.i.p, gate=sums.p.gate, up=sums.p.up, gate_scale=scale_read.data,
-                        up_scale=up_read.data),
-                pipeline.i.p.tag.eq(here),
-            ]
+        # GATED: one kernel for all functions of the design
+        functions = sorted(ActivationFunction[name.upper()] for name in params.activations)
+        m.submodules.gated = gated = self.kernels["_".join(["gated", *(f.name.lower() for f in functions)])].pipeline(
+            lanes=lanes, ii=GATED_II, tag_bits=place.size, bits={"gate": acc_bits, "up": acc_bits})
+        m.d.comb += [
+            gated.i.valid.eq(running & is_gated & sums.valid),
+            *assign(gated.i.p, gate=sums.p.gate, up=sums.p.up, gate_scale=scale_read.data, up_scale=up_read.data),
+            gated.i.p.tag.eq(here),
+        ]
+        if len(functions) > 1:
+            m.d.comb += gated.i.p.second.eq(command.function == functions[1])
 
         # Heads
         m.submodules.head_path = head_path = HeadPath(params, self.kernels)
@@ -182,19 +180,14 @@ class Drain(wiring.Component):
             scale_read.addr.eq(Mux(is_residual, found.place.row, Mux(is_gated, sums.p.row, head_path.row))),
             up_read.addr.eq(sums.p.row),
         ]
-        gated_ready = Signal()
-        for pipeline, chosen in gated.values():
-            with m.If(chosen):
-                m.d.comb += gated_ready.eq(pipeline.i.ready)
         m.d.comb += sums.ready.eq(running & Mux(is_residual, lookup.i.ready,
-                                                Mux(is_gated, gated_ready, head_path.sums.ready)))
+                                                Mux(is_gated, gated.i.ready, head_path.sums.ready)))
 
         # --- results to memory, and to the statistics ---
         written, result_valid = Signal(float_words(lanes)), Signal()
         at = Signal(place)
-        outputs = [(residual, is_residual)] + [(pipeline, is_gated & chosen) for pipeline, chosen in gated.values()]
         taken = ~command.statistics | self.statistics.ready
-        for pipeline, chosen in outputs:
+        for pipeline, chosen in ((residual, is_residual), (gated, is_gated)):
             m.d.comb += pipeline.o.ready.eq(taken)
             with m.If(chosen):
                 m.d.comb += [result_valid.eq(pipeline.o.valid), at.eq(pipeline.o.p.tag), written.eq(pipeline.o.p.value)]

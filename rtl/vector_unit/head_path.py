@@ -89,7 +89,7 @@ class HeadPath(wiring.Component):
         # --- scale and rotate ---
         tag = data.StructLayout({"valid_pairs": pairs, "flags": flags})
         m.submodules.kernel = kernel = self.kernels["dequantise_rotate"].pipeline(
-            lanes=pairs, ii=1, tag_bits=tag.size)
+            lanes=pairs, ii=1, tag_bits=tag.size, bits={name: params.accumulator_bits for name in ("acc0", "acc1")})
         found, result = lookup.o.p, data.View(tag, kernel.o.p.tag)
         is_value = self.kind == shapes.HeadKind.VALUE
         m.d.comb += [

@@ -7,7 +7,7 @@ from amaranth.hdl import Value
 from amaranth.lib import data
 
 Kernels = Mapping[str, Any]
-"""Kernel name → object whose ``pipeline(lanes=, ii=, tag_bits=)`` is a component with streams ``i`` and ``o``."""
+"""Kernel name → object whose ``pipeline(lanes, ii, tag_bits, bits)`` is a component with streams ``i`` and ``o``."""
 
 
 def assign(payload: data.View, **values: Any) -> list:

@@ -33,7 +33,7 @@ class VectorUnit(wiring.Component):
     ----------
     params  : memories hold ``residual_words``, ``vector_words`` and two banks of ``gain_words`` words of W float32.
     kernels : name → compiled kernel (row_scale, dequantise_residual, norm_statistics, norm_finalise, norm_quantise,
-              dequantise_rotate, head_scale, quantise_int8 and gated_<name> for each of ``params.activations``).
+              dequantise_rotate, head_scale, quantise_int8 and gated_<name>[_<name>] of ``params.activations``).
 
     Streams
     -------

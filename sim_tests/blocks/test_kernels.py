@@ -12,7 +12,6 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
 from hls_py.dataflow import BFloat16, Bit, Float32, Int, Int32, Kernel, Scalar, UInt, kernel, select, table, to_float
-from hls_py.dataflow.types import int_bits
 from hls_py.kernels.registry import KERNELS
 from sim_tests.blocks.test_float32 import specials
 from sim_tests.harness.bench import bench_seed
@@ -61,7 +60,8 @@ CONFIGURATIONS: dict[tuple[int, int, int], list[str]] = {
     (2, 3, 5): list(CHECKED),
     (4, 1, 40): ["dequantise_residual", "norm_statistics", "norm_quantise", "dequantise_rotate", "quantise_int8",
                  "softmax_weight", "weight_quantise", "merge_output", "gated_silu", "bfloats"],
-    (3, 2, 1): ["integers", "gated_silu", "merge_factors", "dequantise_rotate", "norm_finalise"],
+    (3, 2, 1): ["integers", "gated_silu", "gated_silu_relu_squared", "merge_factors", "dequantise_rotate",
+                "norm_finalise"],
 }
 WORDS: dict[SimulationClass, int] = {VerilatedLibrary: 1500, CocotbSimulation: 100}
 
@@ -202,7 +202,7 @@ def test_sharing_needs_fewer_operators(name: str):
 
 def test_narrower_arguments_shrink_the_pipeline():
     k = KERNELS["dequantise_residual"]
-    wide, narrow = k.pipeline(), k.pipeline(types={"acc": int_bits(20, signed=True)})
+    wide, narrow = k.pipeline(), k.pipeline(bits={"acc": 20})
     assert len(narrow.i.p.acc[0]) == 20
     assert narrow.latency_cycles == wide.latency_cycles - 1  # 20 bits need no rounding
 
