@@ -1,13 +1,14 @@
 """The output head: logits of the pass's rows, their argmax and top-k, and what goes to memory."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rtl.contract.command_words import HEAD
 from rtl.contract.design_params import DesignParams
-from rtl.contract.number_formats import bits_for, round_up
+from rtl.contract.number_formats import ACTIVATION_MAX, bits_for, round_up
 from rtl.contract.pass_descriptor import RESULT_HEADER, RowFlag, result_bytes
 from rtl.contract.stream_records import HEAD_CHUNK_ROWS
 from rtl.head.argmax import Argmax
@@ -15,6 +16,9 @@ from rtl.head.logit_lines import LogitLines
 from rtl.head.top_k import TopK
 from rtl.head.word_writer import WordWriter
 from rtl.streams import shapes
+
+WANTS = data.StructLayout({"argmax": 1, "top_k": 1, "logits": 1})
+"""What a row asks the head for."""
 
 
 class Head(wiring.Component):
@@ -79,13 +83,13 @@ class Head(wiring.Component):
         row = Signal(range(self.params.rows + 1))
         entry = Signal(range(self.params.top_k + 1))
         word = Signal(2)
-        flags, best = Signal(16), Signal(argmax.best.shape().elem_shape)
-        wants_top = (flags & RowFlag.TOP_K.value).any()
-        wants_best = (flags & RowFlag.ARGMAX.value).any()
+        wants, slot, best = Signal(WANTS), Signal(range(self.params.max_slots)), argmax.best
         m.d.comb += [
-            flags.eq(self.pass_state.flags[row]), best.eq(argmax.best[row]),
-            self.slot.eq(self.pass_state.slot[row]), self.slot_token.eq(best.index), top_k.read_row.eq(row),
+            wants.eq(_pick([_wants(flags) for flags in self.pass_state.flags], row)),
+            slot.eq(_pick([slot[:len(slot)] for slot in self.pass_state.slot], row)), self.slot.eq(slot),
+            argmax.best_row.eq(row), self.slot_token.eq(best.index), top_k.read_row.eq(row),
         ]
+        wants_top, wants_best = wants.top_k, wants.argmax
         # Lines and results take turns at the writer.
         result_run, result_words = Signal(), Signal()
         result_word = Signal(32)
@@ -176,9 +180,10 @@ class Head(wiring.Component):
             target.p.address.eq(turn * self.turn_stride + source.p.segment), target.p.lane.eq(lane),
             target.p.mask.eq(-1), target.p.data.eq(source.p.data), self.row_scales.ready.eq(1),
         ]
-        self.scale_of = Signal(data.ArrayLayout(32, self.params.rows))
-        with m.If(self.row_scales.valid):
-            m.d.sync += self.scale_of[self.row_scales.p.row].eq(self.row_scales.p.scale)
+        m.submodules.scales = scales = Memory(shape=32, depth=max(2, self.params.rows), init=[])
+        write, self.row_scale = scales.write_port(), scales.read_port(domain="comb")
+        m.d.comb += [write.addr.eq(self.row_scales.p.row), write.data.eq(self.row_scales.p.scale),
+                     write.en.eq(self.row_scales.valid)]
 
     def _beats(self, m, running, segments):
         """Head rows to the dot engine, segment after segment of S vocabulary rows."""
@@ -214,30 +219,36 @@ class Head(wiring.Component):
         lane, element = Signal(bits_for(p.row_vectors - 1)), Signal(bits_for(p.segments - 1))
         first_index, group = Signal(32), Signal(bits_for(groups_per_beat - 1))
         row, index = Signal(range(p.rows + p.row_vectors + 1)), Signal(32)
-        flags = Signal(16)
+        wants = Signal(WANTS)
         result = self.results.p
         exists = Signal()
+        row_here = row[:bits_for(p.rows - 1)]
         m.d.comb += [
-            row.eq(result.turn * p.row_vectors + lane), index.eq(first_index + element),
-            exists.eq(row < self.pass_state.rows), flags.eq(Mux(exists,
-                                                                self.pass_state.flags[row[:bits_for(p.rows - 1)]], 0)),
+            row.eq(result.turn * p.row_vectors + lane), index.eq(first_index | element),  # S is a power of two
+            exists.eq(row < self.pass_state.rows),
+            wants.eq(Mux(exists, _pick([_wants(flags) for flags in self.pass_state.flags], row_here), 0)),
         ]
-        wanted = flags.any() & (index < vocabulary)
-        tag_layout = data.StructLayout({"row": bits_for(p.rows - 1), "index": 32, "flags": 4})
-        m.submodules.logit = kernel = self.kernels["logit"].pipeline(lanes=1, ii=1, tag_bits=tag_layout.size)
+        wanted = wants.as_value().any() & (index < vocabulary)
+        tag_layout = data.StructLayout({"row": bits_for(p.rows - 1), "index": 32, "wants": WANTS})
+        dot_bits = bits_for(ACTIVATION_MAX ** 2 * p.max_vector_elements) + 1
+        m.submodules.logit = kernel = self.kernels["logit"].pipeline(
+            lanes=1, ii=1, tag_bits=tag_layout.size, bits={"acc": dot_bits})
         tag = tag_layout(kernel.i.p.tag)
         issue = self.results.valid & running & fifo.r_rdy
         step = Signal()
-        dot = Signal(32)
+        dot = Signal(dot_bits)
+        dots = [[result.dots[a][s][:dot_bits] for s in range(p.segments)] for a in range(p.row_vectors)]
         m.d.comb += [
-            dot.eq(result.dots[lane][element]),
+            dot.eq(_pick([_pick(of_lane, element) for of_lane in dots], lane)),
             kernel.i.valid.eq(issue & wanted), step.eq(issue & (kernel.i.ready | ~wanted)),
-            kernel.i.p.acc[0].eq(dot), kernel.i.p.row_scale.eq(self.scale_of[row[:bits_for(p.rows - 1)]]),
-            kernel.i.p.vocabulary_scale[0].eq(fifo.r_data.word_select(group * p.segments + element, 32)),
-            tag.row.eq(row), tag.index.eq(index), tag.flags.eq(flags),
+            kernel.i.p.acc[0].eq(dot), self.row_scale.addr.eq(row_here), kernel.i.p.row_scale.eq(self.row_scale.data),
+            kernel.i.p.vocabulary_scale[0].eq(_pick([_pick([fifo.r_data.word_select(g * p.segments + s, 32)
+                                                            for s in range(p.segments)], element)
+                                                     for g in range(groups_per_beat)], group)),
+            tag.row.eq(row), tag.index.eq(index), tag.wants.eq(wants),
         ]
         # An element of a lane a cycle; a whole lane is left out where its row wants nothing.
-        skip = ~flags.any()
+        skip = ~wants.as_value().any()
         last_element = skip | (element == p.segments - 1)
         last_lane = (lane == p.row_vectors - 1) | (row + 1 >= self.pass_state.rows)
         group_done = last_element & last_lane & (row + 1 >= self.pass_state.rows)
@@ -258,9 +269,7 @@ class Head(wiring.Component):
         # A logit goes to all who want it in the same cycle.
         out = kernel.o
         told = tag_layout(out.p.tag)
-        to_argmax = (told.flags & RowFlag.ARGMAX.value).any()
-        to_top_k = (told.flags & RowFlag.TOP_K.value).any()
-        to_lines = (told.flags & RowFlag.LOGITS.value).any()
+        to_argmax, to_top_k, to_lines = told.wants.argmax, told.wants.top_k, told.wants.logits
         ready = (top_k.logits.ready | ~to_top_k) & (lines.logits.ready | ~to_lines)
         m.d.comb += out.ready.eq(ready)
         # A result of a TOP_K row has an argmax in it, too.
@@ -278,3 +287,17 @@ class Head(wiring.Component):
         if chunk & (chunk - 1) == 0:
             return end | (following[:bits_for(chunk - 1)] == 0)
         raise ValueError(f"a head chunk of {chunk} rows is not a power of two")
+
+
+def _wants(flags: Value) -> Value:
+    """WANTS of a row's RowFlag bits."""
+    return Cat((flags & flag.value).any() for flag in (RowFlag.ARGMAX, RowFlag.TOP_K, RowFlag.LOGITS))
+
+
+def _pick(values: list, index: Value) -> Value:
+    """``values[index]`` by a tree of multiplexers: less logic than what synthesis makes of a shift."""
+    if len(values) == 1:
+        return values[0]
+    pairs = [Mux(index[0], *reversed(values[n:n + 2])) if n + 1 < len(values) else values[n]
+             for n in range(0, len(values), 2)]
+    return _pick(pairs, index[1:])

@@ -53,30 +53,24 @@ class TopK(wiring.Component):
         depth = self.rows << heap_bits
         m.submodules.heap = heap = memory.Memory(shape=rank_bits, depth=depth, init=[])
         write, read = heap.write_port(), heap.read_port(domain="sync")
-        worst = [Signal(rank_bits, name=f"worst_{r}") for r in range(self.rows)]
+        # The top of each heap, to be compared with in the cycle in which a logit comes.
+        m.submodules.tops = tops = memory.Memory(shape=rank_bits, depth=max(2, self.rows), init=[])
+        write_top, top = tops.write_port(), tops.read_port(domain="comb")
         logit = self.logits.p
-        rank, worst_here = Signal(rank_bits), Signal(rank_bits)
-        m.d.comb += rank.eq(Cat(~logit.index, sort_key(logit.bits)))
-        with m.Switch(logit.row):
-            for r in range(self.rows):
-                with m.Case(r):
-                    m.d.comb += worst_here.eq(worst[r])
+        rank = Signal(rank_bits)
+        m.d.comb += [rank.eq(Cat(~logit.index, sort_key(logit.bits))), top.addr.eq(logit.row)]
 
         row, hole, k = Signal(bits_for(self.rows - 1)), Signal(heap_bits + 1), Signal(heap_bits + 1)
         sinking, left = Signal(rank_bits), Signal(rank_bits)
         left_child, right_child = hole << 1, (hole << 1) | 1
         child = Signal(rank_bits)
         m.d.comb += [read.en.eq(1), read.addr.eq(Cat(left_child[:heap_bits], row)),
-                     write.addr.eq(Cat(hole[:heap_bits], row))]
+                     write.addr.eq(Cat(hole[:heap_bits], row)),
+                     write_top.addr.eq(row), write_top.data.eq(write.data), write_top.en.eq(write.en & (hole == 1))]
 
         def place(value):
-            """Write ``value`` at the hole; the top is kept in a register as well."""
+            """Write ``value`` at the hole; the top is kept in ``tops`` as well."""
             m.d.comb += [write.en.eq(1), write.data.eq(value)]
-            with m.If(hole == 1):
-                with m.Switch(row):
-                    for r in range(self.rows):
-                        with m.Case(r):
-                            m.d.sync += worst[r].eq(value)
 
         with m.FSM() as fsm:
             m.d.comb += self.idle.eq(fsm.ongoing("IDLE"))
@@ -88,7 +82,7 @@ class TopK(wiring.Component):
                 with m.Elif(self.read):
                     m.d.sync += [row.eq(self.read_row), hole.eq(1)]
                     m.next = "READ"
-                with m.Elif(self.logits.valid & (rank > worst_here)):
+                with m.Elif(self.logits.valid & (rank > top.data)):
                     m.d.sync += [row.eq(logit.row), hole.eq(1), sinking.eq(rank)]
                     m.next = "LEFT"
             with m.State("CLEAR"):

@@ -63,11 +63,11 @@ class WordWriter(wiring.Component):
             with m.If(full):
                 m.d.sync += strobe.eq(0)
         with m.If(self.words.valid & self.words.ready):
-            m.d.sync += [
-                gathered.word_select(lane, 32).eq(self.words.payload),
-                strobe.eq(Mux(full, 0, strobe) | (0xF << (lane << 2))),
-                left.eq(left - 1), lane.eq(Mux(lane == lanes - 1, 0, lane + 1)),
-            ]
+            m.d.sync += [left.eq(left - 1), lane.eq(Mux(lane == lanes - 1, 0, lane + 1))]
+            for n in range(lanes):
+                with m.If(lane == n):
+                    m.d.sync += [gathered.word_select(n, 32).eq(self.words.payload),
+                                 strobe.word_select(n, 4).eq(0xF)]
             with m.If((left == 1) | (lane == lanes - 1)):
                 m.d.sync += full.eq(1)
         return m
