@@ -10,6 +10,8 @@ from rtl.streams.shared_module import EmitPlatform
 
 CRC_BITS = 32
 ONES = (1 << CRC_BITS) - 1
+GROUP_BITS = 4
+PATTERNS = (1 << GROUP_BITS) - 1
 
 
 def step(state: int, raw: bytes) -> int:
@@ -25,8 +27,10 @@ def masks(columns: list[int]) -> list[int]:
 class CrcRegister(wiring.Component):
     """The CRC's register and its two matrices: state' = A·state ⊕ B·beat, over GF(2).
 
-    B·beat takes two pipeline stages: ``fold`` masks the beat to one 32-bit word for each bit of the result, ``part`` is
-    the words' parities; A·state takes one cycle. Each stage moves with its own enable.
+    B·beat takes two pipeline stages. Its result is taken GROUP_BITS bits at a time: beat bits that change a group in
+    the same way share a parity, so that ``class`` (g, p) is the parity of those that change group g by the pattern
+    p ≠ 0, and a bit of ``part`` the parity of the classes whose pattern has it: half the logic of a parity over half
+    the beat for each bit. A·state takes one cycle. Each stage moves with its own enable.
 
     When Verilog is emitted this brings its own text: masked words stay masked words, where Amaranth's way through
     Yosys would take them apart into bits, and a simulator would need ten times as long.
@@ -35,11 +39,20 @@ class CrcRegister(wiring.Component):
     def __init__(self, beat_bytes: int):
         self.beat_bytes = beat_bytes
         super().__init__({
-            "data": In(8 * beat_bytes), "fold_enable": In(1), "part_enable": In(1), "state_enable": In(1),
+            "data": In(8 * beat_bytes), "class_enable": In(1), "part_enable": In(1), "state_enable": In(1),
             "restart": In(1), "state": Out(CRC_BITS),
         })
         self.words = beat_bytes // 4
-        self.of_beat = masks([step(0, (1 << n).to_bytes(beat_bytes, "little")) for n in range(8 * beat_bytes)])
+        columns = [step(0, (1 << n).to_bytes(beat_bytes, "little")) for n in range(8 * beat_bytes)]
+        self.of_class = []
+        """Beat bits of each class, patterns 1 … of group 0 first."""
+        for group in range(0, CRC_BITS, GROUP_BITS):
+            patterns = [column >> group & PATTERNS for column in columns]
+            self.of_class += [sum((found == pattern) << n for n, found in enumerate(patterns))
+                              for pattern in range(1, PATTERNS + 1)]
+        self.of_part = [sum((pattern >> j % GROUP_BITS & 1) << j // GROUP_BITS * PATTERNS + pattern - 1
+                            for pattern in range(1, PATTERNS + 1)) for j in range(CRC_BITS)]
+        """Classes of each bit of ``part``."""
         self.of_state = masks([step(1 << n, bytes(beat_bytes)) for n in range(CRC_BITS)])
         self.of_start = step(ONES, bytes(beat_bytes))
 
@@ -55,37 +68,34 @@ class CrcRegister(wiring.Component):
                      for name, member in self.signature.members.items()}
             m.submodules.register = Instance(self.module_name, i_clk=ClockSignal(), **ports)
             return m
-        folds = [Signal(8 * self.beat_bytes, name=f"fold_{j}") for j in range(CRC_BITS)]
-        part, moved = Signal(CRC_BITS), Signal(CRC_BITS)
-        with m.If(self.fold_enable):
-            m.d.sync += [fold.eq(self.data & mask) for fold, mask in zip(folds, self.of_beat)]
+        classes, part, moved = Signal(len(self.of_class)), Signal(CRC_BITS), Signal(CRC_BITS)
+        with m.If(self.class_enable):
+            m.d.sync += classes.eq(Cat((self.data & mask).xor() for mask in self.of_class))
         with m.If(self.part_enable):
-            m.d.sync += part.eq(Cat(fold.xor() for fold in folds))
+            m.d.sync += part.eq(Cat((classes & mask).xor() for mask in self.of_part))
         m.d.comb += moved.eq(Mux(self.restart, self.of_start, Cat((self.state & mask).xor() for mask in self.of_state)))
         with m.If(self.state_enable):
             m.d.sync += self.state.eq(moved ^ part)
         return m
 
     def _verilog(self) -> str:
-        bits = range(CRC_BITS)
+        def parity(signal: str, mask: int, words: int) -> str:
+            terms = [(n, mask >> 32 * n & 0xFFFFFFFF) for n in range(words)]
+            found = " ^ ".join(f"({signal}[{32 * n + 31}:{32 * n}] & 32'h{word:08x})" for n, word in terms if word)
+            return f"^({found or 0})"
 
-        def fold(mask: int) -> str:
-            terms = [(n, mask >> 32 * n & 0xFFFFFFFF) for n in range(self.words)]
-            return " ^ ".join(f"(data[{32 * n + 31}:{32 * n}] & 32'h{word:08x})" for n, word in terms if word)
+        def parities(signal: str, rows: list[int], words: int) -> str:
+            return "{\n" + ",\n".join(f"    {parity(signal, mask, words)}" for mask in reversed(rows)) + "}"
 
+        class_words = -(-len(self.of_class) // 32)
         return "\n".join([
-            f"\nmodule {self.module_name}(clk, data, fold_enable, part_enable, state_enable, restart, state);",
+            f"\nmodule {self.module_name}(clk, data, class_enable, part_enable, state_enable, restart, state);",
             "  input clk;", f"  input [{8 * self.beat_bytes - 1}:0] data;",
-            "  input fold_enable;", "  input part_enable;", "  input state_enable;", "  input restart;",
-            "  output reg [31:0] state;", "  reg [31:0] part;",
-            *(f"  reg [31:0] fold_{j};" for j in bits),
-            "  always @(posedge clk) if (fold_enable) begin",
-            *(f"    fold_{j} <= {fold(self.of_beat[j])};" for j in bits),
-            "  end",
-            "  always @(posedge clk) if (part_enable) part <= {",
-            "    " + ", ".join(f"^fold_{j}" for j in reversed(bits)) + "};",
-            "  wire [31:0] moved = {",
-            ",\n".join(f"    ^(state & 32'h{self.of_state[j]:08x})" for j in reversed(bits)), "  };",
+            "  input class_enable;", "  input part_enable;", "  input state_enable;", "  input restart;",
+            "  output reg [31:0] state;", "  reg [31:0] part;", f"  reg [{32 * class_words - 1}:0] classes;",
+            f"  always @(posedge clk) if (class_enable) classes <= {parities('data', self.of_class, self.words)};",
+            f"  always @(posedge clk) if (part_enable) part <= {parities('classes', self.of_part, class_words)};",
+            f"  wire [31:0] moved = {parities('state', self.of_state, 1)};",
             f"  always @(posedge clk) if (state_enable) state <= (restart ? 32'h{self.of_start:08x} : moved) ^ part;",
             "endmodule", "",
         ])
@@ -124,16 +134,16 @@ class Crc32(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.register = register = CrcRegister(self.beat_bytes)
-        folded, first_1, last_1, tag_1 = Signal(), Signal(), Signal(), Signal(self.tag_bits)
+        classed, first_1, last_1, tag_1 = Signal(), Signal(), Signal(), Signal(self.tag_bits)
         parted, first_2, last_2, tag_2 = Signal(), Signal(), Signal(), Signal(self.tag_bits)
         m.d.sync += [
-            folded.eq(self.enable), first_1.eq(self.first), last_1.eq(self.last), tag_1.eq(self.tag),
-            parted.eq(folded), first_2.eq(first_1), last_2.eq(last_1), tag_2.eq(tag_1),
+            classed.eq(self.enable), first_1.eq(self.first), last_1.eq(self.last), tag_1.eq(self.tag),
+            parted.eq(classed), first_2.eq(first_1), last_2.eq(last_1), tag_2.eq(tag_1),
             self.done.eq(parted & last_2), self.tag_out.eq(tag_2),
         ]
         m.d.comb += [
-            register.data.eq(self.data), register.fold_enable.eq(self.enable), register.part_enable.eq(folded),
+            register.data.eq(self.data), register.class_enable.eq(self.enable), register.part_enable.eq(classed),
             register.state_enable.eq(parted), register.restart.eq(first_2),
-            self.crc.eq(~register.state), self.busy.eq(folded | parted | self.done),
+            self.crc.eq(~register.state), self.busy.eq(classed | parted | self.done),
         ]
         return m
