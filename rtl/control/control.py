@@ -80,7 +80,7 @@ class Control(wiring.Component):
         in_unit = DomainRenamer(UNIT_DOMAIN)
         loader, sequencer = PassLoader(self.params), Sequencer(self.params)
         semaphores = Semaphores(len(Unit))
-        queues = [UnitQueue() for _ in Unit]
+        queues = [UnitQueue(unit) for unit in Unit]
         m.submodules.loader, m.submodules.sequencer = in_unit(loader), in_unit(sequencer)
         m.submodules.semaphores = in_unit(semaphores)
         for unit, queue in zip(Unit, queues):

@@ -1,6 +1,6 @@
 """Reads a pass descriptor into the pass state, checks it, and queues its weight extents."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -59,22 +59,27 @@ class PassLoader(wiring.Component):
         slot_port, slot_read = slots.write_port(), slots.read_port(domain="sync")
         m.d.comb += [slot_port.en.eq(self.slot_write), slot_port.addr.eq(self.slot), slot_port.data.eq(self.slot_token)]
 
-        # The words of the entry being read, newest last.
-        entry_words = max(layout.PASS_HEADER.words, layout.extent_bytes(p.ports) // 4)
+        # The words of the entry being read, shifted in from the top: it is complete when its first one has come down.
+        extent_words = layout.extent_bytes(p.ports) // 4
+        entry_words = max(layout.PASS_HEADER.words, extent_words)
         words = Signal(32 * entry_words)
         left, index = Signal(24), Signal(range(entry_words + 1))
-        header = shapes.command_layout(layout.PASS_HEADER)(words[:32 * layout.PASS_HEADER.words])
+
+        def entry(kind):
+            return shapes.command_layout(kind)(words[32 * (entry_words - kind.words):])
+
+        header, row, group = entry(layout.PASS_HEADER), entry(layout.ROW_ENTRY), entry(layout.GROUP_ENTRY)
         kept = Signal(shapes.command_layout(layout.PASS_HEADER))
-        row = shapes.command_layout(layout.ROW_ENTRY)(words[:32 * layout.ROW_ENTRY.words])
-        group = shapes.command_layout(layout.GROUP_ENTRY)(words[:32 * layout.GROUP_ENTRY.words])
         number, next_row = Signal(32), Signal(range(p.rows + 1))
-        extent_words = layout.extent_bytes(p.ports) // 4
-        extent = Signal(shapes.extent(p))
-        first_extent, prefetched, has_prefetched = Signal(shapes.extent(p)), Signal(shapes.extent(p)), Signal()
+        extent_at = 32 * (entry_words - extent_words)
+        extent = self.extents.p
         m.d.comb += [
-            extent.beats.eq(words[:32]),
-            *[extent.base[port].eq(words[64 + 64 * port:128 + 64 * port]) for port in range(p.ports)],
+            extent.beats.eq(words[extent_at:extent_at + 32]),
+            *[extent.base[port].eq(words[extent_at + 64 + 64 * port:extent_at + 128 + 64 * port])
+              for port in range(p.ports)],
         ]
+        # The pass's first extent goes round once for each one read, so that a new one is compared word by word.
+        first_extent, differs, has_prefetched = Signal(32 * extent_words), Signal(), Signal()
         # Only from the rows the pass has: a mask bit beyond them is an error.
         row_mask = Signal(32)
         m.d.comb += row_mask.eq((1 << state.rows) - 1)
@@ -89,10 +94,17 @@ class PassLoader(wiring.Component):
             """Take ``count`` words into ``words``, then go on."""
             m.d.comb += self.linear_data.ready.eq(1)
             with m.If(self.linear_data.valid):
-                m.d.sync += [words.word_select(index, 32).eq(self.linear_data.payload), index.eq(index + 1)]
+                m.d.sync += [words.eq(Cat(words[32:], self.linear_data.payload)), index.eq(index + 1)]
                 with m.If(index == count - 1):
                     m.d.sync += index.eq(0)
                     m.next = following
+
+        def following():
+            """After an extent has been queued: the next one, or the first again."""
+            m.d.sync += left.eq(left - 1)
+            m.next = "EXTENT WORDS"
+            with m.If(left == 1):
+                m.next = "PREFETCH"
 
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
@@ -182,33 +194,45 @@ class PassLoader(wiring.Component):
                 with m.Else():
                     m.d.comb += [self.linear_request.valid.eq(1), where.address.eq(kept.extents_address),
                                  where.words.eq(kept.extents * extent_words)]
+                    m.d.sync += differs.eq(0)
                     with m.If(self.linear_request.ready):
-                        m.next = "EXTENT WORDS"
-            with m.State("EXTENT WORDS"):
-                collect(extent_words, "EXTENT")
-            with m.State("EXTENT"):
-                first = number == 0
-                known = has_prefetched & (extent == prefetched)
-                with m.If(first & has_prefetched & ~known):
+                        m.next = "FIRST EXTENT WORDS"
+            with m.State("FIRST EXTENT WORDS"):
+                collect(extent_words, "FIRST EXTENT")
+                with m.If(self.linear_data.valid):
+                    m.d.sync += [first_extent.eq(Cat(first_extent[32:], self.linear_data.payload)),
+                                 differs.eq(differs | (first_extent[:32] != self.linear_data.payload))]
+            with m.State("FIRST EXTENT"):
+                with m.If(has_prefetched & differs):
                     m.d.comb += self.stale.eq(1)
                     m.next = "STALE"
                 with m.Else():
-                    m.d.comb += [self.extents.valid.eq(~(first & known)), self.extents.payload.eq(extent)]
-                    with m.If(first):
-                        m.d.sync += first_extent.eq(extent)
-                    with m.If(self.extents.ready | (first & known)):
-                        m.d.sync += [number.eq(number + 1), left.eq(left - 1)]
-                        m.d.comb += self.loaded.eq(first)
-                        with m.If(left == 1):
-                            m.d.sync += has_prefetched.eq(0)
-                            m.next = "PREFETCH"
-                        with m.Else():
-                            m.next = "EXTENT WORDS"
+                    m.d.comb += self.extents.valid.eq(~has_prefetched)
+                    with m.If(self.extents.ready | has_prefetched):
+                        m.d.sync += has_prefetched.eq(0)
+                        m.d.comb += self.loaded.eq(1)
+                        following()
+            with m.State("EXTENT WORDS"):
+                collect(extent_words, "EXTENT")
+            with m.State("EXTENT"):
+                m.d.comb += self.extents.valid.eq(1)
+                with m.If(self.extents.ready):
+                    following()
             with m.State("PREFETCH"):
-                wanted = ~(kept.flags & layout.PassFlag.NO_PREFETCH.value).any()
-                m.d.comb += [self.extents.valid.eq(wanted), self.extents.payload.eq(first_extent)]
-                with m.If(self.extents.ready | ~wanted):
-                    m.d.sync += [prefetched.eq(first_extent), has_prefetched.eq(wanted)]
+                # It is read again: to keep it beside the one being read would cost as much as a unit's queue.
+                with m.If((kept.flags & layout.PassFlag.NO_PREFETCH.value).any()):
+                    m.next = "IDLE"
+                with m.Else():
+                    m.d.comb += [self.linear_request.valid.eq(1), where.address.eq(kept.extents_address),
+                                 where.words.eq(extent_words)]
+                    with m.If(self.linear_request.ready):
+                        m.next = "PREFETCH WORDS"
+            with m.State("PREFETCH WORDS"):
+                collect(extent_words, "PREFETCH EXTENT")
+            with m.State("PREFETCH EXTENT"):
+                m.d.comb += self.extents.valid.eq(1)
+                with m.If(self.extents.ready):
+                    m.d.sync += has_prefetched.eq(1)
                     m.next = "IDLE"
             with m.State("STALE"):
                 pass

@@ -1,6 +1,6 @@
 """AXI4-Lite register bank, built from the contract's register map."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -122,13 +122,13 @@ class RegisterBank(wiring.Component):
             m.d.sync += [pending.eq(1), address.eq(bus.araddr)]
         with m.If(pending):
             m.d.sync += [pending.eq(0), bus.rvalid.eq(1), bus.rdata.eq(0)]
+            # Which address it is doesn't matter to the multiplexers, as long as it is one.
+            values = {register.address + index * register.stride: Value.cast(value) for register in
+                      register_map.REGISTERS for index in range(register.count)
+                      if (value := self._read(register.name, index)) is not None}
             with m.Switch(address):
-                for register in register_map.REGISTERS:
-                    for index in range(register.count):
-                        value = self._read(register.name, index)
-                        if value is not None:
-                            with m.Case(register.address + index * register.stride):
-                                m.d.sync += bus.rdata.eq(value)
+                with m.Case(*values):
+                    m.d.sync += bus.rdata.eq(_multiplexer(values, address))
 
     def _read(self, name, index):
         """What a register reads as; None for one that gives zero."""
@@ -150,3 +150,11 @@ class RegisterBank(wiring.Component):
             "INTERRUPT_STATUS": lambda: self.interrupt_status,
             "COUNTER": lambda: self.counters[index // 2][word],
         }.get(name, lambda: None)()
+
+
+def _multiplexer(values: dict[int, Value], address: Value) -> Value:
+    """``values[address]``, lowest bits first; anything for an address that isn't there."""
+    level = values
+    for bit in address:
+        level = {n >> 1: Mux(bit, level[n | 1], level[n & ~1]) if n ^ 1 in level else level[n] for n in level}
+    return level[0]

@@ -1,19 +1,29 @@
 """A unit's queue of commands, and the semaphores that order the units among each other."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from rtl.contract.command_words import COMMON, QUEUE_COMMANDS, SEMAPHORES
+from rtl.contract.command_words import COMMON, LAYOUTS, QUEUE_COMMANDS, SEMAPHORES, UNIT_OF, Unit
 from rtl.streams.shapes import COMMAND_BITS, command_layout
 
 IN_FLIGHT = 4
 SEMAPHORE_BITS = 4
 
 
+def command_bits(unit: Unit) -> list[int]:
+    """Bits of a command word that some field of the unit's commands takes."""
+    fields = {field for opcode, owner in UNIT_OF.items() if owner == unit for field in LAYOUTS[opcode].fields.values()}
+    return sorted({field.bit + n for field in fields for n in range(field.width)})
+
+
 class UnitQueue(wiring.Component):
     """Holds a unit's commands; the oldest goes to the unit once its semaphores are up.
+
+    Parameters
+    ----------
+    unit : whose commands; only the bits that their fields take are kept, and the others are zero at ``unit``.
 
     Streams
     -------
@@ -29,7 +39,8 @@ class UnitQueue(wiring.Component):
     Timing: two cycles from ``command`` to ``unit`` when the queue is empty.
     """
 
-    def __init__(self):
+    def __init__(self, unit: Unit):
+        self.unit_number = unit
         super().__init__({
             "command": In(stream.Signature(COMMAND_BITS)),
             "unit": Out(stream.Signature(COMMAND_BITS)),
@@ -39,11 +50,14 @@ class UnitQueue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.queue = queue = SyncFIFOBuffered(width=COMMAND_BITS, depth=QUEUE_COMMANDS)
+        kept = command_bits(self.unit_number)
+        m.submodules.queue = queue = SyncFIFOBuffered(width=len(kept), depth=QUEUE_COMMANDS)
         m.submodules.in_flight = in_flight = SyncFIFOBuffered(width=SEMAPHORES, depth=IN_FLIGHT)
-        m.d.comb += [queue.w_data.eq(self.command.payload), queue.w_en.eq(self.command.valid),
+        m.d.comb += [queue.w_data.eq(Cat(self.command.payload[bit] for bit in kept)), queue.w_en.eq(self.command.valid),
                      self.command.ready.eq(queue.w_rdy)]
-        head = command_layout(COMMON)(queue.r_data)
+        command = Signal(COMMAND_BITS)
+        head = command_layout(COMMON)(command)
+        m.d.comb += [command[bit].eq(queue.r_data[n]) for n, bit in enumerate(kept)]
         # The command waits for its semaphores in the queue, then for the unit in a register.
         offered = Signal()
         load = Signal()
@@ -59,7 +73,7 @@ class UnitQueue(wiring.Component):
         with m.If(self.unit.ready):
             m.d.sync += offered.eq(0)
         with m.If(load):
-            m.d.sync += [offered.eq(1), self.unit.payload.eq(queue.r_data)]
+            m.d.sync += [offered.eq(1), self.unit.payload.eq(command)]
         return m
 
 
