@@ -20,12 +20,13 @@ class Gearbox(wiring.Component):
     element_bits : width of an element in bits, ≥ 1.
     inputs       : Q, elements of an input word, ≥ 1.
     outputs      : W, elements of an output word, ≥ 1. Q and W need not divide one another.
+    pads         : False where rows are whole words of W, or what is beyond their end doesn't matter.
 
     Streams
     -------
     i : ``data`` Q elements, ``count`` how many of them count, from element 0 (Q unless ``last``), ``last`` on a row's
         final word. ``count`` ≥ 1.
-    o : ``data`` W elements, zeros beyond the row's end, ``last`` on a row's final word.
+    o : ``data`` W elements, zeros beyond the row's end if ``pads``, ``last`` on a row's final word.
 
     Timing: ``latency_cycles`` from the word that completes an output to that output; rows follow one another every
     ``interval_cycles(N)`` when nobody stalls. ``i.ready`` follows ``o.ready`` within the cycle.
@@ -33,11 +34,11 @@ class Gearbox(wiring.Component):
 
     latency_cycles = 1
 
-    def __init__(self, element_bits: int, inputs: int, outputs: int):
+    def __init__(self, element_bits: int, inputs: int, outputs: int, pads: bool = True):
         for name, value in (("element_bits", element_bits), ("inputs", inputs), ("outputs", outputs)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be ≥ 1")
-        self.element_bits, self.inputs, self.outputs = element_bits, inputs, outputs
+        self.element_bits, self.inputs, self.outputs, self.pads = element_bits, inputs, outputs, pads
         super().__init__({
             "i": In(stream.Signature(data.StructLayout({
                 "data": data.ArrayLayout(element_bits, inputs), "count": bits_for(inputs), "last": 1}))),
@@ -65,7 +66,7 @@ class Gearbox(wiring.Component):
         m.d.comb += [
             self.o.valid.eq((level >= w) | ends),
             self.o.p.last.eq(ends & (level <= w)),
-            *(self.o.p.data[n].eq(Mux(level > n, held[n], 0)) for n in range(w)),
+            *(self.o.p.data[n].eq(Mux(level > n, held[n], 0) if self.pads else held[n]) for n in range(w)),
         ]
         given = Signal()
         over = Signal()

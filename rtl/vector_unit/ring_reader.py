@@ -9,7 +9,7 @@ from rtl.contract.number_formats import bits_for
 from rtl.streams import shapes
 from rtl.streams.gearbox import Gearbox
 
-FIFO_WORDS = shapes.DRAIN_READ_LATENCY + 2
+FIFO_WORDS = shapes.DRAIN_READ_LATENCY + 3
 """Room for what is under way when the words behind stop; at full rate it is just refilled."""
 
 
@@ -47,7 +47,7 @@ class RingReader(wiring.Component):
             "words": Out(stream.Signature(sums_word(params))),
             "tile_there": Out(1),
         })
-        self.gearbox = Gearbox(2 * params.accumulator_bits, params.outputs, params.vector_lanes)
+        self.gearbox = Gearbox(2 * params.accumulator_bits, params.outputs, params.vector_lanes, pads=False)
 
     def row_cycles(self, outputs: int, paired: bool) -> int:
         """Cycles from one row to the next, nobody stalling."""
@@ -101,27 +101,27 @@ class RingReader(wiring.Component):
                     m.d.sync += [step.eq(0), left.eq(request.outputs), row.eq(row + 1)]
                     m.d.comb += all_read.eq(row_last)
 
-        # --- what comes back: the gate's word waits for the up's ---
-        under_way = data.StructLayout({"real": 1, "completes": 1, "count": bits_for(q), "last": 1})
+        # --- what comes back: a gate's word goes on a cycle later, beside the up's, which is read right after it ---
+        under_way = data.StructLayout({"real": 1, "is_gate": 1, "count": bits_for(q), "last": 1})
         valid, item = issue, Signal(under_way)
-        m.d.comb += [item.real.eq(self.drain_read.enable), item.completes.eq(completes),
+        m.d.comb += [item.real.eq(self.drain_read.enable), item.is_gate.eq(~on_up),
                      item.count.eq(Mux(step_last, left, q)), item.last.eq(step_last)]
         for stage in range(shapes.DRAIN_READ_LATENCY):
             next_valid, next_item = Signal(name=f"valid_{stage}"), Signal(under_way, name=f"item_{stage}")
             m.d.sync += [next_valid.eq(valid), next_item.eq(item)]
             valid, item = next_valid, next_item
         came = [Mux(item.real, self.drain_read.data[n].as_unsigned(), 0) for n in range(q)]
-        waiting = [Signal(acc, name=f"gate_{n}") for n in range(q)]
-        with m.If(valid & ~item.completes):
-            m.d.sync += [into.eq(value) for into, value in zip(waiting, came)]
-        pairs = [Cat(Mux(request.paired, old, new), new) for old, new in zip(waiting, came)]
+        waiting, gate_item, gate_waits = [Signal(acc, name=f"gate_{n}") for n in range(q)], Signal(under_way), Signal()
+        m.d.sync += [gate_waits.eq(valid & item.is_gate), gate_item.eq(item),
+                     *(into.eq(value) for into, value in zip(waiting, came))]
+        pairs = [Cat(old, new) for old, new in zip(waiting, came)]
         entry = data.StructLayout({"data": data.ArrayLayout(2 * acc, q), "count": bits_for(q), "last": 1})
         m.submodules.fifo = queue = fifo.SyncFIFO(width=entry.size, depth=FIFO_WORDS)
         entered, leaving = data.View(entry, queue.w_data), data.View(entry, queue.r_data)
         m.submodules.gearbox = gearbox = self.gearbox
         m.d.comb += [
-            queue.w_en.eq(valid & item.completes),
-            *(entered.data[n].eq(pairs[n]) for n in range(q)), entered.count.eq(item.count), entered.last.eq(item.last),
+            queue.w_en.eq(gate_waits), *(entered.data[n].eq(pairs[n]) for n in range(q)),
+            entered.count.eq(gate_item.count), entered.last.eq(gate_item.last),
             gearbox.i.valid.eq(queue.r_rdy), gearbox.i.p.eq(queue.r_data), queue.r_en.eq(gearbox.i.ready),
             freed.eq(queue.r_rdy & queue.r_en),
         ]
