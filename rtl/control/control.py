@@ -142,7 +142,8 @@ class Control(wiring.Component):
             registers.passes_done.eq(supervisor.done_count), registers.event_done.eq(supervisor.event_done),
             registers.event_error.eq(supervisor.event_error), self.interrupt.eq(registers.interrupt),
             counters.running.eq(running), counters.clear.eq(registers.counters_clear), counters.events.eq(self.events),
-            registers.counters.eq(counters.values),
+            counters.asked.eq(registers.counter_asked), counters.number.eq(registers.counter),
+            registers.counter_value.eq(counters.value),
         ]
         m.d.comb += counters.events[Counter.BUSY_CYCLES].eq(1)
         m.d.comb += [counters.events[Counter.SEQUENCER_WAIT].eq(sequencer.waiting),

@@ -22,7 +22,8 @@ class RegisterBank(wiring.Component):
     pass_push, pass_address : a pulse with the pass descriptor's address.
     watchdog_limit, kv_base, table_base : written values.
     busy : while set, writing a register with ``busy_write`` False is refused; ``bad_write`` pulses with
-    ``bad_address``. status, error_cause, error_info, passes_done, counters : what reads give.
+    ``bad_address``. status, error_cause, error_info, passes_done : what reads give.
+    counter_asked, counter : the counter that is read, whose ``counter_value`` is wanted in the same cycle.
     event_done, event_error : pulses that set INTERRUPT_STATUS; ``interrupt`` is its masked or.
 
     Timing: a write takes effect, and is answered, two cycles after address and data are both there; a read is answered
@@ -40,7 +41,7 @@ class RegisterBank(wiring.Component):
             "kv_base": Out(bases), "table_base": Out(bases),
             "busy": In(1), "bad_write": Out(1), "bad_address": Out(register_map.ADDRESS_BITS),
             "status": In(4), "error_cause": In(8), "error_info": In(32), "passes_done": In(32),
-            "counters": In(data.ArrayLayout(64, len(Counter))),
+            "counter_asked": Out(1), "counter": Out(range(len(Counter))), "counter_value": In(64),
             "event_done": In(1), "event_error": In(1), "interrupt": Out(1),
         })
 
@@ -120,6 +121,11 @@ class RegisterBank(wiring.Component):
             m.d.sync += bus.rvalid.eq(0)
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += [pending.eq(1), address.eq(bus.araddr)]
+        # Two registers a counter, whose number is in the address: the first one's is a multiple of all their bytes.
+        counters = register_map.BY_NAME["COUNTER"]
+        number = address[3:3 + len(self.counter)]
+        assert counters.stride == 4 and counters.address % (8 << len(self.counter)) == 0
+        m.d.comb += [self.counter_asked.eq(pending), self.counter.eq(number)]
         with m.If(pending):
             m.d.sync += [pending.eq(0), bus.rvalid.eq(1), bus.rdata.eq(0)]
             # Which address it is doesn't matter to the multiplexers, as long as it is one.
@@ -129,6 +135,8 @@ class RegisterBank(wiring.Component):
             with m.Switch(address):
                 with m.Case(*values):
                     m.d.sync += bus.rdata.eq(_multiplexer(values, address))
+                with m.Case(*(counters.address + n * counters.stride for n in range(counters.count))):
+                    m.d.sync += bus.rdata.eq(self.counter_value.word_select(address[2], 32))
 
     def _read(self, name, index):
         """What a register reads as; None for one that gives zero."""
@@ -148,7 +156,6 @@ class RegisterBank(wiring.Component):
             "WATCHDOG_LIMIT": lambda: self.watchdog_limit,
             "INTERRUPT_ENABLE": lambda: self.interrupt_enable,
             "INTERRUPT_STATUS": lambda: self.interrupt_status,
-            "COUNTER": lambda: self.counters[index // 2][word],
         }.get(name, lambda: None)()
 
 
