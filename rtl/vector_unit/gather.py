@@ -51,14 +51,17 @@ class Gather(wiring.Component):
             "rotary_write": Out(write_port(rotary_depth(params), word)),
             "statistics": Out(stream.Signature(statistics_word(params))),
         })
+        # A beat is cut into words of the rotary memory for both, and those again into words of bfloat16.
+        part_bits = min(8 * params.beat_bytes, FLOAT_BITS * params.vector_lanes)
+        self.beat_parts = BeatWords(8 * params.beat_bytes, part_bits)
         self.embedding_words, self.rotary_words = (
-            BeatWords(8 * params.beat_bytes, bits * params.vector_lanes) for bits in (BFLOAT16_BITS, FLOAT_BITS))
+            BeatWords(part_bits, bits * params.vector_lanes) for bits in (BFLOAT16_BITS, FLOAT_BITS))
 
     def interval_cycles(self, rows: int, command: dict[str, int]) -> int:
         """From the first word written to ``done``, when nobody stalls (fields as in GATHER)."""
         row = (self.embedding_words.words_per_beat * command["embedding_row_beats"]
                + self.rotary_words.words_per_beat * command["rotary_row_beats"])
-        return rows * row
+        return rows * row * self.beat_parts.words_per_beat
 
     def elaborate(self, platform):
         m = Module()
@@ -96,14 +99,18 @@ class Gather(wiring.Component):
                             m.next = "idle"
 
         # --- beats to the converter that they are for ---
+        m.submodules.parts = parts = self.beat_parts
         m.submodules.embedding = embedding = self.embedding_words
         m.submodules.rotary = rotary = self.rotary_words
         beat, to_rotary = Signal(16), Signal()
         beat_last = beat + 1 == Mux(to_rotary, command.rotary_row_beats, command.embedding_row_beats)
-        m.d.comb += self.table_data.ready.eq(self.busy & Mux(to_rotary, rotary.i.ready, embedding.i.ready))
+        m.d.comb += [
+            parts.i.valid.eq(self.busy & self.table_data.valid), self.table_data.ready.eq(self.busy & parts.i.ready),
+            parts.i.p.data.eq(self.table_data.p), parts.i.p.last.eq(beat_last),
+            parts.o.ready.eq(Mux(to_rotary, rotary.i.ready, embedding.i.ready)),
+        ]
         for words, chosen in ((embedding, ~to_rotary), (rotary, to_rotary)):
-            m.d.comb += [words.i.valid.eq(self.busy & self.table_data.valid & chosen),
-                         words.i.p.data.eq(self.table_data.p), words.i.p.last.eq(beat_last)]
+            m.d.comb += [words.i.valid.eq(parts.o.valid & chosen), words.i.p.eq(parts.o.p)]
         with m.If(self.table_data.valid & self.table_data.ready):
             m.d.sync += beat.eq(beat + 1)
             with m.If(beat_last):

@@ -60,7 +60,7 @@ class PartialSums(wiring.Component):
         row_bits = shapes.row_bits(self.params)
         # A step adds two words (or a word and terms): where it goes, and what the operands are.
         step = data.StructLayout({
-            "row": row_bits, "word": words_log2, "from_terms": 1, "within": 1, "use_own": 1, "use_other": 1,
+            "row": row_bits, "word": words_log2, "from_terms": 1, "use_own": 1, "use_partner": 1, "use_shifted": 1,
             "shift": range(lanes) if lanes > 1 else 1, "ends": 1,
         })
         issue = Signal()
@@ -89,7 +89,7 @@ class PartialSums(wiring.Component):
 
         adding = flights[READ_CYCLES][1]
         terms = Signal(float_words(lanes))
-        m.d.sync += terms.eq(self.terms.p.data)
+        m.d.sync += terms.eq(Mux(issued.from_terms, self.terms.p.data, 0))
         own, partner = Signal(float_words(lanes)), Signal(float_words(lanes))
         m.d.comb += [
             own.eq(Mux(adding.word.xor(), reads[1].data, reads[0].data)),
@@ -105,8 +105,9 @@ class PartialSums(wiring.Component):
             m.d.comb += [
                 adder.enable.eq(1),
                 adder.a.eq(Mux(adding.use_own, own[n], 0)),
-                adder.b.eq(Mux(adding.from_terms, terms[n],
-                               Mux(adding.use_other, Mux(adding.within, shifted, partner[n]), 0))),
+                # Of the three at most one isn't zero.
+                adder.b.eq(terms[n] | (partner[n] & adding.use_partner.replicate(32))
+                           | (shifted & adding.use_shifted.replicate(32))),
                 sums[n].eq(adder.o),
             ]
         done_valid, done = flights[-1]
@@ -141,9 +142,10 @@ class PartialSums(wiring.Component):
                 first_level = half == PARTIAL_SUMS // 2
                 m.d.comb += [
                     issue.eq(1), issued.row.eq(row), issued.word.eq(word), other.eq(word + half_words),
-                    issued.within.eq(within), issued.shift.eq(half),
+                    issued.shift.eq(half),
                     issued.use_own.eq(~first_level | (word < self.fold.p)),
-                    issued.use_other.eq(~first_level | (word + half_words < self.fold.p)),
+                    issued.use_partner.eq(~within & (~first_level | (word + half_words < self.fold.p))),
+                    issued.use_shifted.eq(within),
                     issued.ends.eq(half == 1),
                 ]
                 m.d.sync += word.eq(word + 1)
