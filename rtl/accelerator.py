@@ -58,7 +58,7 @@ class Accelerator(wiring.Component):
         m = Module()
         p = self.params
         self.add = DomainRenamer(UNIT_DOMAIN)
-        control = Control(p, errors=2 + 3 * p.ports)
+        control = Control(p, errors=3)
         m.submodules.control = control
         add_unit_domain(m, control.unit_reset)
         m.d.comb += self.interrupt.eq(control.interrupt)
@@ -166,6 +166,8 @@ class Accelerator(wiring.Component):
                      table.base.eq(control.table_base), attention.kv_write_idle.eq(kv_writer.idle)]
 
         moved, settled, quiet = [], [], []
+        faults: dict[ErrorCause, list] = {
+            cause: [] for cause in (ErrorCause.READ_ERROR, ErrorCause.WRITE_ERROR, ErrorCause.READ_OVERFLOW)}
         for port in range(p.ports):
             # Priority: KV, tables, linear memory (port 0), and the weights' prefetch last.
             readers = [(kv.port_request[port], kv.port_data[port]), (table.port_request[port], table.port_data[port])]
@@ -192,11 +194,17 @@ class Accelerator(wiring.Component):
             quiet.append(write.idle.all())
             m.d.comb += [control.owes[2 * port].eq((read.outstanding != 0) & ~read.bus.rvalid),
                          control.owes[2 * port + 1].eq((write.outstanding != 0) & ~written)]
-            for n, (error, cause) in enumerate(((read.error, ErrorCause.READ_ERROR),
-                                                (write.error, ErrorCause.WRITE_ERROR),
-                                                (read.overflow, ErrorCause.READ_OVERFLOW))):
-                where = control.errors[2 + n * p.ports + port]
-                m.d.comb += [where.valid.eq(error), where.cause.eq(cause.value), where.info.eq(port)]
+            for error, cause in ((read.error, ErrorCause.READ_ERROR), (write.error, ErrorCause.WRITE_ERROR),
+                                 (read.overflow, ErrorCause.READ_OVERFLOW)):
+                faults[cause].append((error, port))
+        # One entry for all of them, the first of this order.
+        with m.If(0):
+            pass
+        for cause, ports in faults.items():
+            for error, port in ports:
+                with m.Elif(error):
+                    m.d.comb += [control.errors[2].valid.eq(1), control.errors[2].cause.eq(cause.value),
+                                 control.errors[2].info.eq(port)]
         m.d.comb += [control.settled.eq(Cat(*settled).all()),
                      control.memory_quiet.eq(Cat(*quiet).all() & kv_writer.idle)]
         self.event_beats = {
