@@ -70,7 +70,7 @@ class PassLoader(wiring.Component):
 
         header, row, group = entry(layout.PASS_HEADER), entry(layout.ROW_ENTRY), entry(layout.GROUP_ENTRY)
         kept = Signal(shapes.command_layout(layout.PASS_HEADER))
-        number, next_row = Signal(32), Signal(range(p.rows + 1))
+        number, next_row = Signal(range(p.rows + 1)), Signal(range(p.rows + 1))
         extent_at = 32 * (entry_words - extent_words)
         extent = self.extents.p
         m.d.comb += [
