@@ -1,5 +1,6 @@
 """A scheduled kernel as an Amaranth stream component."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value
@@ -10,7 +11,7 @@ from hls_py.dataflow.cells import Cell, Lowering
 from hls_py.dataflow.circuits import combinational
 from hls_py.dataflow.delays import DelayLines
 from hls_py.dataflow.schedule import schedule
-from hls_py.dataflow.types import int_bits
+from hls_py.dataflow.types import int_type
 from hls_py.dataflow.units import PORTS, make
 from rtl.streams.shared_module import SharedModule
 
@@ -29,7 +30,8 @@ class Pipeline(wiring.Component):
     lanes    : elements of a word, consecutive ones of a row; ≥ 1. Scalar arguments are one for all lanes.
     ii       : cycles between words; ≥ 1. Above 1, operators are shared among lanes and operations.
     tag_bits : width of a field that rides along; 0: none.
-    bits     : narrower widths of integer arguments ({"acc": 20}): their ports and logic shrink with it.
+    ranges   : of integer arguments that don't take all of theirs ({"acc": signed_range(20)}): their ports
+               and logic shrink with it.
 
     Streams
     -------
@@ -43,17 +45,17 @@ class Pipeline(wiring.Component):
     """
 
     def __init__(self, kernel: "Kernel", lanes: int = 1, ii: int = 1, tag_bits: int = 0,
-                 bits: dict[str, int] | None = None):
+                 ranges: Mapping[str, range] | None = None):
         if lanes < 1 or ii < 1 or tag_bits < 0:
             raise ValueError(f"lanes {lanes}, ii {ii}, tag_bits {tag_bits}: must be at least 1, 1, 0")
         self.kernel = kernel
         self.lanes = lanes
         self.ii = ii
         self.tag_bits = tag_bits
-        bits = bits or {}
-        graph = kernel.trace({port.name: int_bits(bits[port.name], port.type.signed)
-                              for port in kernel.arguments if port.name in bits})
-        wire_bits = {port.name: bits.get(port.name, port.wire_bits) for port in kernel.arguments}
+        narrower = {name: int_type(taken.start, taken.stop - 1) for name, taken in (ranges or {}).items()}
+        graph = kernel.trace(narrower)
+        wire_bits = {port.name: narrower[port.name].bits if port.name in narrower else port.wire_bits
+                     for port in kernel.arguments}
         lowering = Lowering(graph, lanes, wire_bits, {port.name for port in kernel.arguments if port.bfloat16})
         self.cells = lowering.cells
         self.schedule = schedule(self.cells, ii)

@@ -8,7 +8,7 @@ weights are quantised to 14 bits by their own maximum; its partial output joins 
 
 from typing import NamedTuple
 
-from hls_py.dataflow import Bit, Float32, Int32, Scalar, kernel, maximum, rint_clamp, select, to_float
+from hls_py.dataflow import Bit, Float32, Int32, Scalar, float_bits, kernel, maximum, rint_clamp, select, to_float
 from hls_py.kernels.exp2_fixed import exp2_fixed
 from hls_py.kernels.reciprocal import reciprocal
 from rtl.contract.number_formats import EXP_FRACTION_BITS, WEIGHT_MAX
@@ -68,10 +68,16 @@ def weight_quantise(weight: Float32, inverse: Scalar[Float32]) -> Int32:
 def merge_factors(m: Float32, m_tile: Float32, l: Float32, l_tile: Int32, c: Float32, first: Bit) -> MergeFactors:
     """How a tile joins the running output; ``first``: the first visible tile, for which m and l are not read."""
     m_new = select(first, m_tile, maximum(m, m_tile))
-    alpha = select(first, 0.0, _exp2(m - m_new))
-    beta = _exp2(m_tile - m_new)
+    # One of the two is the maximum: 2⁰ needs no exponential (∞ − ∞ is NaN and counts as 0), and its sum no product.
+    tile_is_larger = m <= m_tile
+    larger = select(float_bits(m_new)[23:31] == 255, 0.0, 1.0)
+    smaller = _exp2(select(tile_is_larger, m, m_tile) - m_new)
+    alpha = select(first, 0.0, select(tile_is_larger, smaller, larger))
+    beta = select(first | tile_is_larger, larger, smaller)
     tile_sum = to_float(l_tile)
-    return MergeFactors(m_new, alpha, beta, select(first, tile_sum, l * alpha + tile_sum * beta), c * beta)
+    larger_sum = select(larger == 0.0, 0.0, select(tile_is_larger, tile_sum, l))
+    joined = larger_sum + select(tile_is_larger, l, tile_sum) * smaller
+    return MergeFactors(m_new, alpha, beta, select(first, tile_sum, joined), c * beta)
 
 
 def _exp2(x: Float32) -> Float32:

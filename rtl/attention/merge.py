@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,7 +14,7 @@ from rtl.attention.queue import Queue
 from rtl.attention.row_vectors import RowVectorCounter
 from rtl.attention.value_accumulator import sums_read
 from rtl.contract.design_params import DesignParams
-from rtl.contract.number_formats import SEGMENT_BYTES, bits_for, round_up
+from rtl.contract.number_formats import SEGMENT_BYTES, bits_for, round_up, signed_range
 from rtl.streams import shapes
 from rtl.weight_buffer.uram_bank import UramBank, style_for
 
@@ -47,7 +47,8 @@ class Merge(wiring.Component):
             "address": bits_for(params.max_row_vectors * tile_shapes.dim_groups(params) - 1), "leaves": 1, "started": 1,
             "inverse": 32})
         self._kernel = kernels["merge_output"].pipeline(
-            lanes=params.segments, ii=1, tag_bits=self._tag_layout.size)
+            lanes=params.segments, ii=1, tag_bits=self._tag_layout.size,
+            ranges={"acc": signed_range(tile_shapes.sum_bits(params))})
         self._factors = MergeFactors(params, kernels)
         super().__init__({
             "tile": In(stream.Signature(tile_shapes.tile(params))),
@@ -126,14 +127,16 @@ class Merge(wiring.Component):
             m.d.sync += [
                 valid_1.eq(issue), step_1.factors.eq(factor), step_1.address.eq(memory.read_address),
                 step_1.leaves.eq(tile.last_tile),
-                valid_2.eq(valid_1), step_2.eq(step_1), running.eq(memory.read_data),
+                valid_2.eq(valid_1), step_2.eq(step_1),
+                # −0·1 + x is x, whatever x is: the registers' reset chooses, not a multiplexer behind the sum
+                running.eq(Mux(step_1.factors.first, Cat(Const(1 << 31, 32) for _ in range(S)), memory.read_data)),
             ]
         tag = Signal(tag_layout)
         in_kernel = Signal(8)
         m.d.comb += [
             advance.eq(~valid_2 | kernel.i.ready), kernel.i.valid.eq(valid_2),
             kernel.i.p.alpha.eq(step_2.factors.alpha), kernel.i.p.cb.eq(step_2.factors.cb),
-            kernel.i.p.first.eq(step_2.factors.first), kernel.i.p.o.eq(running),
+            kernel.i.p.first.eq(0), kernel.i.p.o.eq(running),
             *(kernel.i.p.acc[s].eq(self.sums.data[s]) for s in range(S)),  # 0 if nothing is seen: so are the weights
             tag.address.eq(step_2.address), tag.leaves.eq(step_2.leaves), tag.started.eq(step_2.factors.started),
             tag.inverse.eq(step_2.factors.inverse), kernel.i.p.tag.eq(tag),

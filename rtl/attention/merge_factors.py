@@ -12,13 +12,16 @@ from rtl.attention import tile_shapes
 from rtl.attention.queue import Queue
 from rtl.contract.bitfields import float_bits
 from rtl.contract.design_params import DesignParams
+from rtl.contract.number_formats import round_up
 
 FACTORS = data.StructLayout({"alpha": 32, "cb": 32, "first": 1, "seen": 1, "started": 1, "inverse": 32})
-"""o' = o·alpha + acc·cb (``first``: acc·cb);
+"""o' = o·alpha + acc·cb (``first``: alpha is 1, and o counts as −0);
 ``seen``: in this tile; ``started``: in this or an earlier one; inverse: 1/l'."""
 
 ONE, MINUS_ZERO = float_bits(1.0), float_bits(-0.0)
 IN_FLIGHT = 32
+STATE_CYCLES = 2
+"""The softmax takes as long for a row-vector at least, so that operators are shared."""
 
 
 class MergeFactors(wiring.Component):
@@ -37,13 +40,14 @@ class MergeFactors(wiring.Component):
     states  (in)  : m, l, c of each row-vector of each tile.
     factors (out) : one for each state. Two tiles' fit, so that a tile's states never wait for its own sums.
 
-    Timing: ``interval_cycles``: a row-vector a cycle; the next tile begins when this one is through, unless it is a
-    first tile.
+    Timing: ``interval_cycles``: a row-vector in STATE_CYCLES; the next tile begins when this one is through, unless it
+    is a first tile.
     """
 
     def __init__(self, params: DesignParams, kernels: Mapping[str, Any]):
         self.params, self.kernels = params, kernels
-        self._kernel = kernels["merge_factors"].pipeline(lanes=1, ii=1, tag_bits=0)
+        self._kernel = kernels["merge_factors"].pipeline(
+            lanes=1, ii=STATE_CYCLES, tag_bits=0, ranges={"l_tile": range(1 << tile_shapes.TOTAL_BITS)})
         super().__init__({
             "tile": In(stream.Signature(tile_shapes.tile(params))),
             "states": In(stream.Signature(tile_shapes.ROW_STATE)),
@@ -52,7 +56,8 @@ class MergeFactors(wiring.Component):
 
     def interval_cycles(self, row_vectors: int) -> int:
         """Cycles from a tile to the next one of the same group and KV head."""
-        return row_vectors + self._kernel.latency_cycles
+        last_merged = (row_vectors - 1) * STATE_CYCLES + self._kernel.latency_cycles
+        return round_up(last_merged + 1, STATE_CYCLES)
 
     def elaborate(self, platform):
         m = Module()
@@ -98,7 +103,7 @@ class MergeFactors(wiring.Component):
             write.data.started.eq(context.seen),
             invert.i.valid.eq(start), invert.i.p.x[0].eq(Mux(context.seen, result.l_new[0], context.total)),
             beside.i.valid.eq(merged),
-            beside.i.p.alpha.eq(Mux(context.seen, result.alpha[0], ONE)),
+            beside.i.p.alpha.eq(Mux(context.seen & context.started, result.alpha[0], ONE)),
             beside.i.p.cb.eq(Mux(context.seen, result.cb[0], MINUS_ZERO)),
             beside.i.p.first.eq(context.seen & ~context.started), beside.i.p.seen.eq(context.seen),
             beside.i.p.started.eq(context.seen | context.started),

@@ -1,10 +1,25 @@
 """Largest float and integer sum of the words of a row."""
 
+from dataclasses import dataclass
+from typing import Any
+
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl.float32.compare import from_sort_key, sort_key
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A canonical float that counts if it was seen."""
+
+    seen: Any
+    value: Any
+
+    def is_larger(self, other):
+        """Whether this one is to be kept; of equal ones either. Magnitudes are compared: no logic is in front."""
+        negative, other_negative = self.value[31], other.value[31]
+        above = Mux(negative ^ other_negative, other_negative, (self.value[:31] > other.value[:31]) ^ negative)
+        return self.seen & (~other.seen | above)
 
 
 class RowReduction(wiring.Component):
@@ -44,7 +59,7 @@ class RowReduction(wiring.Component):
         m.d.comb += [advance.eq(self.o.ready | ~self.o.valid), self.i.ready.eq(advance)]
 
         visible = self.i.p.visible
-        keys = [Mux(visible[n], sort_key(self.i.p.value[n]), 0) for n in range(self.lanes)]
+        best_of = [_Candidate(visible[n], self.i.p.value[n]) for n in range(self.lanes)]
         addends = [Mux(visible[n], self.i.p.addend[n], 0) for n in range(self.lanes)] if self.addend_bits else []
         valid, first, last = self.i.valid, self.i.p.first, self.i.p.last
         level = 0
@@ -53,26 +68,37 @@ class RowReduction(wiring.Component):
             with m.If(advance):
                 m.d.sync += [f.eq(source) for f, source in zip(flags, (valid, first, last))]
             valid, first, last = flags
-            keys = self._level(m, advance, f"key{level}", keys, lambda a, b: Mux(a > b, a, b), 32)
+            best_of = [self._larger(m, advance, f"value{level}_{n // 2}", best_of[n:n + 2])
+                       for n in range(0, len(best_of), 2)]
             if addends:
                 addends = self._level(m, advance, f"addend{level}", addends, lambda a, b: a + b, self.total_bits)
-            if len(keys) == 1:
+            if len(best_of) == 1:
                 break
             level += 1
 
-        best, total = Signal(32), Signal(self.total_bits)
-        new_best, new_total = Signal(32), Signal(self.total_bits)
-        m.d.comb += new_best.eq(Mux(first | (keys[0] > best), keys[0], best))
+        best = _Candidate(Signal(name="seen"), Signal(32, name="best"))
+        total, new_total, takes = Signal(self.total_bits), Signal(self.total_bits), Signal()
+        m.d.comb += takes.eq(first | best_of[0].is_larger(best))
         if addends:
-            m.d.comb += new_total.eq(Mux(first, 0, total) + addends[0])
+            m.d.comb += new_total.eq(addends[0] + Mux(first, 0, total))
         with m.If(advance):
             m.d.sync += self.o.valid.eq(valid & last)
             with m.If(valid):
-                m.d.sync += [best.eq(new_best), total.eq(new_total)]
-        seen = best != 0
-        m.d.comb += [self.o.p.seen.eq(seen), self.o.p.total.eq(total),
-                     self.o.p.maximum.eq(Mux(seen, from_sort_key(best), 0))]
+                m.d.sync += total.eq(new_total)
+                with m.If(takes):
+                    m.d.sync += [best.seen.eq(best_of[0].seen), best.value.eq(best_of[0].value)]
+        m.d.comb += [self.o.p.seen.eq(best.seen), self.o.p.total.eq(total),
+                     self.o.p.maximum.eq(Mux(best.seen, best.value, 0))]
         return m
+
+    @staticmethod
+    def _larger(m, advance, name, pair):
+        """The larger of a pair (or the odd one) behind a register."""
+        kept = _Candidate(Signal(name=f"{name}_seen"), Signal(32, name=name))
+        takes, other = pair[0].is_larger(pair[1]) if len(pair) > 1 else 1, pair[-1]
+        with m.If(advance):
+            m.d.sync += [kept.seen.eq(pair[0].seen | other.seen), kept.value.eq(Mux(takes, pair[0].value, other.value))]
+        return kept
 
     @staticmethod
     def _level(m, advance, name, values, combine, width):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -12,7 +12,7 @@ from rtl.attention import tile_shapes
 from rtl.attention.queue import Queue
 from rtl.attention.row_vectors import RowVectorCounter
 from rtl.contract.design_params import DesignParams
-from rtl.contract.number_formats import bits_for
+from rtl.contract.number_formats import bits_for, signed_range
 from rtl.streams import shapes
 
 CYCLES_PER_RESULT = 4
@@ -122,38 +122,36 @@ class Scores(wiring.Component):
             shape=step_bits, depth=2 * self._slots * groups, init=[])
         write = memory.write_port()
 
-        result = Signal(steps * step_bits)
-        steps_left, slot, group = Signal(range(steps)), Signal(range(self._slots)), Signal(range(groups))
-        buffer, busy, ends_tile, inside = Signal(), Signal(), Signal(), Signal()
+        # the result stays where it is until its last step: one multiplexer instead of a copy of all of it
+        step, buffer, inside = Signal(range(steps)), Signal(), Signal()
+        written, ended = Signal(), Signal()
         begun, complete = _Count(m, "begun"), _Count(m, "complete")
         incoming = self.scores.p
         first_of_turn = incoming.turn * params.row_vectors
         live = tile.p.row_vectors - first_of_turn  # lanes in use, perhaps more than A
         is_last = (incoming.group == tile.p.groups_of_positions - 1) & (live <= params.row_vectors)
-        ends = steps_left == 0
+        last_step = sum((live > n * step_lanes for n in range(1, steps)), start=Const(0, 1))
+        may_go, ends = Signal(), Signal()
         taken = self.scores.valid & self.scores.ready
+        group = Signal(range(groups))
+        words = [Cat(incoming.dots[lane][s][:width] for lane in range(n * step_lanes, (n + 1) * step_lanes)
+                     for s in range(params.segments) if lane < params.row_vectors) for n in range(steps)]
         m.d.comb += [
-            self.scores.ready.eq(tile.valid & (~busy | ends) & (inside | begun.has_room)),
-            tile.ready.eq(taken & is_last),
+            group.eq(incoming.group), may_go.eq(tile.valid & (inside | begun.has_room)), ends.eq(step == last_step),
+            self.scores.ready.eq(may_go & ends), tile.ready.eq(taken & is_last),
             begun.up.eq(taken & ~inside), begun.down.eq(read_done),
-            complete.up.eq(busy & ends & ends_tile), complete.down.eq(read_done),
-            write.en.eq(busy), write.data.eq(result[:step_bits]),
-            write.addr.eq(_address(group, slot, buffer, self._slots)),
+            complete.up.eq(ended), complete.down.eq(read_done), write.en.eq(written),
         ]
-        with m.If(busy):
-            m.d.sync += [result.eq(result[step_bits:]), slot.eq(slot + 1), steps_left.eq(steps_left - 1)]
-            with m.If(ends):
-                m.d.sync += busy.eq(0)
-                with m.If(ends_tile):
-                    m.d.sync += buffer.eq(~buffer)
-        with m.If(taken):
+        m.d.sync += [written.eq(self.scores.valid & may_go), ended.eq(taken & is_last)]
+        with m.If(self.scores.valid & may_go):
             m.d.sync += [
-                busy.eq(1), inside.eq(~is_last), ends_tile.eq(is_last), group.eq(incoming.group),
-                slot.eq(incoming.turn * steps),
-                steps_left.eq(sum((live > n * step_lanes for n in range(1, steps)), start=0)),
-                result.eq(Cat(incoming.dots[lane][s][:width] for lane in range(params.row_vectors)
-                              for s in range(params.segments))),
+                step.eq(Mux(ends, 0, step + 1)), write.data.eq(Array(words)[step]),
+                write.addr.eq(_address(group, incoming.turn * steps + step, buffer, self._slots)),
             ]
+        with m.If(taken):
+            m.d.sync += inside.eq(~is_last)
+            with m.If(is_last):
+                m.d.sync += buffer.eq(~buffer)
         return memory, complete.any, taken & ~inside
 
     def _query_scales(self, m, tile, begun):
@@ -192,7 +190,8 @@ class Scores(wiring.Component):
         steps = self.fill_cycles(params, params.row_vectors)
         kernel_tag = data.StructLayout({name: field.shape for name, field in tile_shapes.score_row(params)
                                         if name != "score"})
-        kernel = self.kernels["score"].pipeline(lanes=S, ii=1, tag_bits=kernel_tag.size)
+        kernel = self.kernels["score"].pipeline(lanes=S, ii=1, tag_bits=kernel_tag.size,
+                                                ranges={"dot": signed_range(self._score_bits)})
         m.submodules.score = kernel
         advance = Signal()
 

@@ -14,6 +14,8 @@ from rtl.contract.design_params import DesignParams
 from rtl.contract.number_formats import EXP_FRACTION_BITS, SEGMENT_BYTES, WEIGHT_BITS, WEIGHT_HALF_BITS
 
 TILE_FLAGS = {"first_row_vector": 1, "last_row_vector": 1}
+BLOCK_CYCLES = 2
+"""Of a block of 16 positions, and so of a row-vector, at least."""
 CONTEXTS = 8
 """Row-vectors that may be inside a pipeline at once: its latency over the shortest row-vector that should flow."""
 
@@ -125,7 +127,8 @@ class Softmax(wiring.Component):
             m.d.comb += [words.i.p[name].eq(tag_out[name]), reduction.i.p[name].eq(tag_out[name])]
 
         # max w → (c, 1/c); the rest goes beside
-        m.submodules.weight_scale = scale = self.kernels["weight_scale"].pipeline(lanes=1, ii=1, tag_bits=0)
+        m.submodules.weight_scale = scale = self.kernels["weight_scale"].pipeline(
+            lanes=1, ii=BLOCK_CYCLES, tag_bits=0)
         beside_layout = {**context_layout, "total": tile_shapes.TOTAL_BITS, "seen": 1}
         beside = self._queue(m, "scale_contexts", beside_layout, CONTEXTS)
         start = reduction.o.valid & contexts.o.valid & beside.i.ready
@@ -197,13 +200,13 @@ class WeightBlocks(wiring.Component):
         word = self.i.p
         sub = Signal(range(words))
         block_layout = data.ArrayLayout(WEIGHT_BITS, SEGMENT_BYTES)
-        gathered, filled = Signal(block_layout), Signal(block_layout)
-        for n in range(SEGMENT_BYTES):
-            m.d.comb += filled[n].eq(Mux(sub == n // S, word.weight[n % S], Mux(sub > n // S, gathered[n], 0)))
+        gathered, whole = Signal(block_layout), Signal()
+        ends = Signal(data.StructLayout({"row_vector": 1, "tile": 1}))
         completes = word.last | (sub == words - 1)
 
         # the block on its way out: high half, then low half
         out, low, busy, row_vector_ends, tile_ends = Signal(block_layout), Signal(), Signal(), Signal(), Signal()
+        leaves, taken = Signal(), Signal()
         block, turn, lane = (Signal.like(self.weights.p[name]) for name in ("block", "turn", "lane"))
         sent = self.weights.valid & self.weights.ready
         block_sent = sent & low
@@ -215,7 +218,8 @@ class WeightBlocks(wiring.Component):
             self.weights.p.data.eq(Cat(
                 Cat(Mux(low, out[n][:WEIGHT_HALF_BITS], out[n][WEIGHT_HALF_BITS:]), 0) for n in range(SEGMENT_BYTES))),
             self.weights_ready.valid.eq(tokens != 0),
-            self.i.ready.eq(~completes | ~busy | block_sent),
+            leaves.eq(whole & (~busy | block_sent)),
+            self.i.ready.eq(~whole | leaves), taken.eq(self.i.valid & self.i.ready),
         ]
         with m.If(sent):
             m.d.sync += low.eq(~low)
@@ -231,11 +235,17 @@ class WeightBlocks(wiring.Component):
                     m.d.sync += lane.eq(lane + 2)
         m.d.sync += tokens.eq(tokens + (block_sent & row_vector_ends & tile_ends)
                               - (self.weights_ready.valid & self.weights_ready.ready))
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [gathered.eq(filled), sub.eq(Mux(completes, 0, sub + 1))]
-            with m.If(completes):
-                m.d.sync += [out.eq(filled), busy.eq(1), row_vector_ends.eq(word.last),
-                             tile_ends.eq(word.last & word.last_row_vector)]
+        with m.If(leaves):
+            m.d.sync += [out.eq(gathered), busy.eq(1), whole.eq(0), row_vector_ends.eq(ends.row_vector),
+                         tile_ends.eq(ends.tile)]
+        with m.If(taken):
+            m.d.sync += [sub.eq(Mux(completes, 0, sub + 1)), whole.eq(completes), ends.row_vector.eq(word.last),
+                         ends.tile.eq(word.last & word.last_row_vector)]
+            for n in range(SEGMENT_BYTES):  # a block's first word clears the others
+                with m.If(sub == n // S):
+                    m.d.sync += gathered[n].eq(word.weight[n % S])
+                with m.Elif(sub == 0):
+                    m.d.sync += gathered[n].eq(0)
         return m
 
 

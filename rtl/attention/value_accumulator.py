@@ -73,11 +73,12 @@ class ValueAccumulator(wiring.Component):
             for n in range(pairs):
                 for s in range(S):
                     high, low = (incoming.dots[2 * n + half][s].as_signed() for half in (0, 1))
-                    m.d.sync += joined[n][s].eq((high << WEIGHT_HALF_BITS) + low)
+                    m.d.sync += joined[n][s].eq(low + (high << WEIGHT_HALF_BITS))
 
         read_address = Signal.like(address)
         m.d.comb += read_address.eq(self.read.turn * dim_groups + self.read.dim_group)
         words = []
+        total = Signal(word_layout)
         for n in range(2):
             memory = Memory(shape=word_layout, depth=depth, init=[])
             m.submodules[f"memory_{n}"] = memory
@@ -86,11 +87,13 @@ class ValueAccumulator(wiring.Component):
             m.d.comb += [
                 read.addr.eq(Mux(is_filling, address, read_address)),
                 read.en.eq(Mux(is_filling, taken, self.read.enable)),
-                write.addr.eq(add_address), write.en.eq(adding & (filling == n)),
-                *(write.data[p][s].eq(Mux(is_first, 0, read.data[p][s]) + joined[p][s])
-                  for p in range(pairs) for s in range(S)),
+                write.addr.eq(add_address), write.en.eq(adding & (filling == n)), write.data.eq(total),
             ]
             words.append(read.data)
+        for p in range(pairs):
+            for s in range(S):
+                before = Mux(filling, words[1][p][s], words[0][p][s])
+                m.d.comb += total[p][s].eq(joined[p][s] + Mux(is_first, 0, before))
 
         done = adding & ends
         with m.If(done):

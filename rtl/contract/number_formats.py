@@ -39,6 +39,11 @@ def round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
+def signed_range(bits: int) -> range:
+    """Integers of ``bits`` bits in two's complement."""
+    return range(-1 << bits - 1, 1 << bits - 1)
+
+
 def bits_for(largest: int) -> int:
     """Bits that hold 0 … ``largest`` (at least one)."""
     return max(1, largest.bit_length())

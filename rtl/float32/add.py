@@ -4,7 +4,7 @@ from amaranth.hdl import C, Cat, Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl.float32.bits import INFINITY, NAN, Fields, Stage, leading_zeros, shift_right_sticky, wire
+from rtl.float32.bits import Fields, Stage, leading_zeros, shift_right_sticky, wire
 
 
 class FloatAdd(wiring.Component):
@@ -37,7 +37,7 @@ class FloatAdd(wiring.Component):
         # 2: the larger and the smaller one's mantissa, distance of their exponents
         large = wire(m, Mux(s.a_smaller, s.b, s.a), "large")
         small = wire(m, Mux(s.a_smaller, s.a, s.b), "small")
-        distance = wire(m, Mux(s.a_smaller, -s.difference, s.difference)[:8], "distance")
+        distance = wire(m, (s.a_smaller + (s.difference ^ s.a_smaller.replicate(9)))[:8], "distance")
         s = Stage(m, self.enable, 2, exponent=large[23:31], large=_mantissa(large), small=_mantissa(small),
                   shift=distance[:5] | distance[5:].any().replicate(5),
                   sign=large[31], zero_sign=s.a[31] & s.b[31], subtract=s.a[31] ^ s.b[31],
@@ -55,27 +55,31 @@ class FloatAdd(wiring.Component):
 
         # 5: the sum's highest bit is 27, 26 or 25: round there; below: count zeros
         top, next_top = s.sum[27], s.sum[26]
-        mantissa = wire(m, Mux(top, s.sum[4:28], Mux(next_top, s.sum[3:27], s.sum[2:26])), "mantissa")
+        fraction = wire(m, Mux(top, s.sum[4:27], Mux(next_top, s.sum[3:26], s.sum[2:25])), "fraction")
         guard = Mux(top, s.sum[3], Mux(next_top, s.sum[2], s.sum[1]))
         sticky = s.sum[0] | ((top | next_top) & s.sum[1]) | (top & s.sum[2])
-        s = Stage(m, self.enable, 5, rounded=mantissa + (guard & (sticky | mantissa[0])),
-                  exponent=(s.exponent + Mux(top, C(1, 9), Mux(next_top, C(0, 9), C(-1, 9))))[:9],
+        # fraction and exponent are one number, so that rounding carries; beside it 1, 0 or −1 goes to the exponent
+        neither = ~top & ~next_top
+        up = Cat(guard & (sticky | fraction[0]), C(0, 22), ~next_top | top, neither.replicate(8))
+        s = Stage(m, self.enable, 5, packed=(Cat(fraction, s.exponent) + up)[:32],
                   cancelled=s.sum[25:] == 0, rest=s.sum[2:25], zeros=leading_zeros(m, s.sum[2:25]),
-                  rest_exponent=(s.exponent - 2)[:9],
-                  sign=s.sign, zero_sign=s.zero_sign, nan=s.nan, infinite=s.infinite)
+                  rest_exponent=(s.exponent - 2)[:9], sign=s.sign & ~s.nan, zero_sign=s.zero_sign & ~s.nan,
+                  nan=s.nan, infinite=s.infinite)
 
         # 6: normalise what was cancelled, choose, pack
         rest = (s.rest << s.zeros)[:23]
         rest_exponent = wire(m, s.rest_exponent.as_signed() - s.zeros, "rest_exponent").as_signed()
         is_zero = s.rest == 0
-        exponent = wire(m, Mux(s.cancelled, rest_exponent, s.exponent.as_signed() + s.rounded[24]), "exponent")
-        too_small = Mux(s.cancelled, is_zero | (rest_exponent <= 0), s.exponent.as_signed() <= 0)
-        too_large = exponent.as_signed() >= 255
-        fraction = Mux(s.cancelled, Cat(C(0, 1), rest[:22]), s.rounded[:23])
-        magnitude = Mux(s.infinite | too_large, INFINITY, Mux(too_small, 0, Cat(fraction, exponent[:8])))
-        sign = Mux(s.cancelled & is_zero, s.zero_sign, s.sign)
-        s = Stage(m, self.enable, 6, o=Mux(s.nan, NAN, Cat(magnitude[:31], sign)))
-        m.d.comb += self.o.eq(s.o)
+        exponent = s.packed[23:]  # of what was not cancelled, at least 0; what is below 1 was not rounded
+        too_small = Mux(s.cancelled, is_zero | (rest_exponent <= 0), exponent == 0)
+        infinite = wire(m, s.infinite | (~s.cancelled & (exponent[8] | exponent[:8].all())), "infinite")  # or NaN
+        fraction = Mux(s.cancelled, Cat(C(0, 1), rest[:22]), s.packed[:23])
+        finite_exponent = Mux(s.cancelled, rest_exponent[:8], exponent[:8])
+        kept = Mux(infinite | too_small, 0, fraction)
+        s = Stage(m, self.enable, 6, fraction=kept[:22], quiet=s.nan | kept[22],
+                  exponent=Mux(infinite, 255, Mux(too_small, 0, finite_exponent)),
+                  sign=Mux(s.cancelled & is_zero, s.zero_sign, s.sign))
+        m.d.comb += self.o.eq(Cat(s.fraction, s.quiet, s.exponent, s.sign))
         return m
 
 

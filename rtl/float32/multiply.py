@@ -4,7 +4,7 @@ from amaranth.hdl import C, Cat, Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl.float32.bits import INFINITY, NAN, Fields, Stage, wire
+from rtl.float32.bits import Fields, Stage, wire
 
 
 class FloatMultiply(wiring.Component):
@@ -33,21 +33,23 @@ class FloatMultiply(wiring.Component):
                   nan=a.is_nan | b.is_nan | (a.is_infinite & b.is_zero) | (b.is_infinite & a.is_zero))
         s = Stage(m, self.enable, 2, product=s.a * s.b, exponent=(s.exponent + C(-127, 10))[:10],
                   sign=s.sign, zero=s.zero, infinite=s.infinite, nan=s.nan)
-        s = Stage(m, self.enable, 3, product=s.product, exponent=s.exponent, exponent_up=(s.exponent + 1)[:10],
-                  sign=s.sign, zero=s.zero, infinite=s.infinite, nan=s.nan)
+        s = Stage(m, self.enable, 3, product=s.product, exponent=s.exponent, least=s.exponent == 0,
+                  sign=s.sign & ~s.nan, zero=s.zero | s.exponent[9], infinite=s.infinite, nan=s.nan)
 
-        # 4: the product's highest bit is 47 or 46; it is zero by its exact value, infinite by its rounded one
+        # 4: the product's highest bit is 47 or 46; it is zero by its exact value, infinite by its rounded one.
+        # Fraction and exponent are one number: rounding carries into the exponent, and so does the 47th bit.
         high = s.product[47]
-        mantissa = wire(m, Mux(high, s.product[24:], s.product[23:47]), "mantissa")
+        fraction = wire(m, Mux(high, s.product[24:47], s.product[23:46]), "fraction")
         guard = Mux(high, s.product[23], s.product[22])
         sticky = s.product[:22].any() | (high & s.product[22])
-        rounded = wire(m, mantissa + (guard & (sticky | mantissa[0])), "rounded")
-        exact_exponent = wire(m, Mux(high, s.exponent_up, s.exponent), "exact_exponent")
-        exponent = wire(m, (exact_exponent + rounded[24])[:10], "exponent")
-        too_small = s.zero | exact_exponent[9] | (exact_exponent == 0)
-        too_large = ~exponent[9] & (exponent >= 255)
-        finite = Mux(too_small, 0, Mux(too_large, INFINITY, Cat(rounded[:23], exponent[:8])))
-        magnitude = Mux(s.infinite, INFINITY, finite)
-        s = Stage(m, self.enable, 4, o=Mux(s.nan, NAN, Cat(magnitude[:31], s.sign)))
-        m.d.comb += self.o.eq(s.o)
+        up = Cat(guard & (sticky | fraction[0]), C(0, 22), high)
+        packed = wire(m, (Cat(fraction, s.exponent) + up)[:33], "packed")
+        exponent = packed[23:]
+        too_small = s.zero | (s.least & ~high)
+        too_large = ~exponent[9] & (exponent[8] | exponent[:8].all())
+        infinite = wire(m, s.infinite | (~too_small & too_large), "infinite")  # or NaN
+        fraction = Mux(infinite | too_small, 0, packed[:23])
+        s = Stage(m, self.enable, 4, fraction=fraction[:22], quiet=s.nan | fraction[22],
+                  exponent=Mux(infinite, 255, Mux(too_small, 0, exponent[:8])), sign=s.sign)
+        m.d.comb += self.o.eq(Cat(s.fraction, s.quiet, s.exponent, s.sign))
         return m

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.contract.command_words import HEAD
 from rtl.contract.design_params import DesignParams
-from rtl.contract.number_formats import ACTIVATION_MAX, bits_for, round_up
+from rtl.contract.number_formats import ACTIVATION_MAX, bits_for, round_up, signed_range
 from rtl.contract.pass_descriptor import RESULT_HEADER, RowFlag, result_bytes
 from rtl.contract.stream_records import HEAD_CHUNK_ROWS
 from rtl.head.argmax import Argmax
@@ -232,7 +232,7 @@ class Head(wiring.Component):
         tag_layout = data.StructLayout({"row": bits_for(p.rows - 1), "index": 32, "wants": WANTS})
         dot_bits = bits_for(ACTIVATION_MAX ** 2 * p.max_vector_elements) + 1
         m.submodules.logit = kernel = self.kernels["logit"].pipeline(
-            lanes=1, ii=1, tag_bits=tag_layout.size, bits={"acc": dot_bits})
+            lanes=1, ii=1, tag_bits=tag_layout.size, ranges={"acc": signed_range(dot_bits)})
         tag = tag_layout(kernel.i.p.tag)
         issue = self.results.valid & running & fifo.r_rdy
         step = Signal()

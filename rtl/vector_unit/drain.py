@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rtl.contract.command_words import DRAIN, ActivationFunction, DrainMode
 from rtl.contract.design_params import DesignParams
-from rtl.contract.number_formats import SEGMENT_BYTES, VECTOR_ALIGN, bits_for, round_up
+from rtl.contract.number_formats import SEGMENT_BYTES, VECTOR_ALIGN, bits_for, round_up, signed_range
 from rtl.streams import shapes
 from rtl.vector_unit.head_path import HeadPath, rotary_depth
 from rtl.vector_unit.kernel_ports import Kernels, assign
@@ -85,7 +85,7 @@ class Drain(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         params, lanes = self.params, self.params.vector_lanes
-        row_bits, acc_bits = shapes.row_bits(params), params.accumulator_bits
+        row_bits, acc_range = shapes.row_bits(params), signed_range(params.accumulator_bits)
         command = Signal(shapes.command_layout(DRAIN))
         is_gated, is_residual = command.mode == DrainMode.GATED, command.mode == DrainMode.RESIDUAL
 
@@ -142,7 +142,7 @@ class Drain(wiring.Component):
         # RESIDUAL: the residual's word beside the sums'
         m.submodules.lookup = lookup = Lookup(data.StructLayout({"sums": sums.p.gate.shape(), "place": place}))
         m.submodules.residual = residual = self.kernels["dequantise_residual"].pipeline(
-            lanes=lanes, ii=1, tag_bits=place.size, bits={"acc": acc_bits})
+            lanes=lanes, ii=1, tag_bits=place.size, ranges={"acc": acc_range})
         found = lookup.o.p
         m.d.comb += [
             lookup.i.valid.eq(running & is_residual & sums.valid),
@@ -156,7 +156,7 @@ class Drain(wiring.Component):
         # GATED: one kernel for all functions of the design
         functions = sorted(ActivationFunction[name.upper()] for name in params.activations)
         m.submodules.gated = gated = self.kernels["_".join(["gated", *(f.name.lower() for f in functions)])].pipeline(
-            lanes=lanes, ii=GATED_II, tag_bits=place.size, bits={"gate": acc_bits, "up": acc_bits})
+            lanes=lanes, ii=GATED_II, tag_bits=place.size, ranges={"gate": acc_range, "up": acc_range})
         m.d.comb += [
             gated.i.valid.eq(running & is_gated & sums.valid),
             *assign(gated.i.p, gate=sums.p.gate, up=sums.p.up, gate_scale=scale_read.data, up_scale=up_read.data),

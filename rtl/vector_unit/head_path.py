@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rtl.contract.design_params import DesignParams
-from rtl.contract.number_formats import VECTOR_ALIGN
+from rtl.contract.number_formats import VECTOR_ALIGN, signed_range
 from rtl.streams import shapes
 from rtl.vector_unit.head_quantise import HeadQuantise, head_word
 from rtl.vector_unit.kernel_ports import Kernels, assign
@@ -89,7 +89,8 @@ class HeadPath(wiring.Component):
         # --- scale and rotate ---
         tag = data.StructLayout({"valid_pairs": pairs, "flags": flags})
         m.submodules.kernel = kernel = self.kernels["dequantise_rotate"].pipeline(
-            lanes=pairs, ii=1, tag_bits=tag.size, bits={name: params.accumulator_bits for name in ("acc0", "acc1")})
+            lanes=pairs, ii=1, tag_bits=tag.size,
+            ranges=dict.fromkeys(("acc0", "acc1"), signed_range(params.accumulator_bits)))
         found, result = lookup.o.p, data.View(tag, kernel.o.p.tag)
         is_value = self.kind == shapes.HeadKind.VALUE
         m.d.comb += [

@@ -13,6 +13,7 @@ from amaranth.lib.wiring import Out
 
 from hls_py.dataflow import BFloat16, Bit, Float32, Int, Int32, Kernel, Scalar, UInt, kernel, select, table, to_float
 from hls_py.kernels.registry import KERNELS
+from rtl.contract.number_formats import signed_range
 from sim_tests.blocks.test_float32 import specials
 from sim_tests.harness.bench import bench_seed
 from sim_tests.harness.cocotb_simulation import CocotbSimulation
@@ -202,7 +203,7 @@ def test_sharing_needs_fewer_operators(name: str):
 
 def test_narrower_arguments_shrink_the_pipeline():
     k = KERNELS["dequantise_residual"]
-    wide, narrow = k.pipeline(), k.pipeline(bits={"acc": 20})
+    wide, narrow = k.pipeline(), k.pipeline(ranges={"acc": signed_range(20)})
     assert len(narrow.i.p.acc[0]) == 20
     assert narrow.latency_cycles == wide.latency_cycles - 1  # 20 bits need no rounding
 
