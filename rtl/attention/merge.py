@@ -122,7 +122,7 @@ class Merge(wiring.Component):
         step_layout = data.StructLayout({"factors": FACTORS, "address": tag_layout["address"].shape, "leaves": 1})
         step_1, step_2 = Signal(step_layout), Signal(step_layout)
         valid_1, valid_2 = Signal(), Signal()
-        running = Signal(data.ArrayLayout(32, S))
+        running = Signal(data.ArrayLayout(32, S), reset_less=True)
         with m.If(advance):
             m.d.sync += [
                 valid_1.eq(issue), step_1.factors.eq(factor), step_1.address.eq(memory.read_address),

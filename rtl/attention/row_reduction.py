@@ -18,7 +18,7 @@ class _Candidate:
     def is_larger(self, other):
         """Whether this one is to be kept; of equal ones either. Magnitudes are compared: no logic is in front."""
         negative, other_negative = self.value[31], other.value[31]
-        above = Mux(negative ^ other_negative, other_negative, (self.value[:31] > other.value[:31]) ^ negative)
+        above = Mux(negative ^ other_negative, other_negative, (other.value[:31] < self.value[:31]) ^ negative)
         return self.seen & (~other.seen | above)
 
 
@@ -76,7 +76,7 @@ class RowReduction(wiring.Component):
                 break
             level += 1
 
-        best = _Candidate(Signal(name="seen"), Signal(32, name="best"))
+        best = _Candidate(Signal(name="seen"), Signal(32, name="best", reset_less=True))  # nothing seen: 0
         total, new_total, takes = Signal(self.total_bits), Signal(self.total_bits), Signal()
         m.d.comb += takes.eq(first | best_of[0].is_larger(best))
         if addends:
@@ -86,9 +86,9 @@ class RowReduction(wiring.Component):
             with m.If(valid):
                 m.d.sync += total.eq(new_total)
                 with m.If(takes):
-                    m.d.sync += [best.seen.eq(best_of[0].seen), best.value.eq(best_of[0].value)]
-        m.d.comb += [self.o.p.seen.eq(best.seen), self.o.p.total.eq(total),
-                     self.o.p.maximum.eq(Mux(best.seen, best.value, 0))]
+                    m.d.sync += [best.seen.eq(best_of[0].seen),
+                                 best.value.eq(Mux(best_of[0].seen, best_of[0].value, 0))]
+        m.d.comb += [self.o.p.seen.eq(best.seen), self.o.p.total.eq(total), self.o.p.maximum.eq(best.value)]
         return m
 
     @staticmethod

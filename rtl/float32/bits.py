@@ -96,8 +96,12 @@ def shift_right_sticky(m: Module, value: Value, amount: Value) -> tuple[Value, V
     """``value >> amount`` and whether a one was shifted out."""
     width = len(value)
     lost = []
-    for step in range(len(amount)):
-        distance = min(1 << step, width)
-        lost.append(amount[step] & value[:distance].any())
-        value = wire(m, Mux(amount[step], value >> distance, value)[:width], "shifted")
+    for step in range(0, len(amount), 2):  # a LUT a bit, and what is lost waits for no half of a step
+        digit = amount[step:step + 2]
+        cuts = [min(n << step, width) for n in range(1 << len(digit))]
+        lost += [(digit >= n) & value[cuts[n - 1]:cuts[n]].any() for n in range(1, len(cuts)) if cuts[n - 1] < width]
+        shifted = value
+        for n in range(1, len(cuts)):
+            shifted = Mux(digit == n, value >> cuts[n], shifted)
+        value = wire(m, shifted[:width], "shifted")
     return value, Cat(*lost).any()

@@ -55,7 +55,8 @@ class FloatFromInt(wiring.Component):
         else:
             s = Stage(m, self.enable, 3, shifted=shifted, exponent=exponent, sign=s.sign)
             mantissa, rest = s.shifted[width - MANTISSA_BITS:], s.shifted[:width - MANTISSA_BITS]
-            rounded = wire(m, mantissa + (rest[-1] & (rest[:-1].any() | mantissa[0])), "rounded")
-            s = Stage(m, self.enable, 4, o=Cat(rounded[:23], (s.exponent + rounded[24])[:8], s.sign))
+            # fraction and exponent are one number, so that rounding carries
+            rounded = wire(m, Cat(mantissa[:23], s.exponent) + (rest[-1] & (rest[:-1].any() | mantissa[0])), "rounded")
+            s = Stage(m, self.enable, 4, o=Cat(rounded[:31], s.sign))
         m.d.comb += self.o.eq(s.o)
         return m
