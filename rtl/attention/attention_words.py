@@ -10,7 +10,8 @@ from amaranth.lib.wiring import In, Out
 from rtl.attention import tile_shapes
 from rtl.attention.row_vectors import RowVectorCounter
 from rtl.contract.design_params import DesignParams
-from rtl.contract.number_formats import SEGMENT_BYTES, VECTOR_ALIGN
+from rtl.contract.number_formats import SEGMENT_BYTES, VECTOR_ALIGN, bits_for, round_up
+from rtl.float32.bits import wire
 from rtl.streams import shapes
 
 
@@ -32,7 +33,7 @@ class AttentionWords(wiring.Component):
     words (out) : shapes.vector_word; ``last`` on the last word of a tile marked last_of_command.
     done  (out) : pulse after that word was taken.
 
-    Timing: S dims or a word a cycle, whichever takes longer; 3 cycles between tiles.
+    Timing: S dims or a word a cycle, whichever takes longer; 4 cycles between tiles.
     """
 
     def __init__(self, params: DesignParams, kernels: Mapping[str, Any]):
@@ -56,21 +57,25 @@ class AttentionWords(wiring.Component):
 
         # a tile's first word: two multiplications, a cycle each
         tile = self.tile.p
-        words_per_head = Signal(16)
-        m.d.comb += words_per_head.eq(((tile.head_dim + VECTOR_ALIGN - 1) >> 3) * (VECTOR_ALIGN // W))
-        first_head, first_word, prepared = Signal(tile_shapes.HEAD_BITS), Signal(16), Signal(2)
+        widest = round_up(self.params.padded_head_dim, VECTOR_ALIGN)
+        head_dim = tile.head_dim[:bits_for(widest)]
+        words_per_head = Signal(bits_for(widest // W))
+        m.d.comb += words_per_head.eq(((head_dim + VECTOR_ALIGN - 1) >> _log2(VECTOR_ALIGN)) * (VECTOR_ALIGN // W))
+        first_head, first_word, prepared = Signal(tile_shapes.HEAD_BITS), Signal(16), Signal(range(4))
         m.d.sync += [first_head.eq(tile.kv_head * tile.queries_per_kv), first_word.eq(first_head * words_per_head)]
 
         # what comes in: S dims of a row-vector
         place = RowVectorCounter("word", self.params, self.params.row_vectors)
-        dim, head_word = Signal(16), Signal(16)  # first dim that comes; the head's first word, from the tile's
-        padded_dim = ((tile.head_dim + SEGMENT_BYTES - 1) >> 4) << 4
-        row_ends = dim == padded_dim - S
+        group, head_word = Signal(range(widest // S)), Signal(16)  # of S dims; the head's first word
+        padded_groups = ((head_dim + SEGMENT_BYTES - 1) >> _log2(SEGMENT_BYTES)) * (SEGMENT_BYTES // S)
+        row_ends = group == padded_groups - 1
+        whole, cut = wire(m, group < head_dim >> _log2(S), "whole"), wire(m, group == head_dim >> _log2(S), "cut")
         values = Signal(data.ArrayLayout(32, S))
         for s in range(S):
-            m.d.comb += values[s].eq(Mux(kernel.o.p.tag & (dim + s < tile.head_dim), kernel.o.p.value[s], 0))
-        word = Signal(16)  # of the head
-        m.d.comb += word.eq(dim >> _log2(W))
+            m.d.comb += values[s].eq(Mux(kernel.o.p.tag & (whole | (cut & (s < head_dim[:_log2(S)]))),
+                                         kernel.o.p.value[s], 0))
+        word = Signal(range(widest // W))  # of the head
+        m.d.comb += word.eq((group << _log2(S)) >> _log2(W))
         wanted = word < words_per_head
 
         # what leaves: the words of a transfer, or one word gathered from several
@@ -80,10 +85,10 @@ class AttentionWords(wiring.Component):
         row, held_word, ends_command = Signal.like(self.words.p.row), Signal(16), Signal()
         sent = full & self.words.ready
         taken = kernel.o.valid & kernel.o.ready
-        gathered = (dim >> _log2(S))[:_log2(gathers)] == gathers - 1 if gathers > 1 else 1
+        gathered = group[:_log2(gathers)] == gathers - 1 if gathers > 1 else 1
         words_left = words_per_head - word  # ≥ 1 where wanted
         m.d.comb += [
-            kernel.o.ready.eq((prepared == 2) & (~full | (sent & (left == 0)))),
+            kernel.o.ready.eq((prepared == 3) & (~full | (sent & (left == 0)))),
             self.tile.ready.eq(taken & row_ends & place.is_last(tile.row_vectors)),
             self.words.valid.eq(full), self.words.p.row.eq(row), self.words.p.word.eq(held_word),
             self.words.p.data.eq(held[:32 * W]), self.words.p.last.eq(ends_command & (left == 0)),
@@ -95,19 +100,20 @@ class AttentionWords(wiring.Component):
         with m.If(taken):
             m.d.sync += [
                 held.eq(Cat(held, values)[-len(held):]), full.eq(wanted & gathered),
-                row.eq(tile.first_row + place.row), held_word.eq(first_word + head_word + word),
+                row.eq(tile.first_row + place.row), held_word.eq(head_word + word),
                 left.eq(Mux(words_left < parts, words_left - 1, parts - 1)),
                 ends_command.eq(tile.last_of_command & place.is_last(tile.row_vectors) & (words_left <= parts)),
                 *(self.words.p[name].eq(tile[name]) for name in ("row_words", "statistics", "has_norm", "gain_bank")),
-                dim.eq(Mux(row_ends, 0, dim + S)),
+                group.eq(Mux(row_ends, 0, group + 1)),
             ]
             with m.If(row_ends):
                 place.step(m, tile.row_vectors, tile.queries_per_kv)
-                m.d.sync += head_word.eq(Mux(place.head == tile.queries_per_kv - 1, 0, head_word + words_per_head))
+                is_last_head = place.head == tile.queries_per_kv - 1
+                m.d.sync += head_word.eq(Mux(is_last_head, first_word, head_word + words_per_head))
         with m.If(self.tile.ready):
             m.d.sync += prepared.eq(0)
-        with m.Elif(self.tile.valid & (prepared != 2)):
-            m.d.sync += prepared.eq(prepared + 1)
+        with m.Elif(self.tile.valid & (prepared != 3)):
+            m.d.sync += [prepared.eq(prepared + 1), head_word.eq(first_word)]
         m.d.sync += self.done.eq(sent & self.words.p.last)
         return m
 
