@@ -25,7 +25,8 @@ from rtl.weight_buffer.weight_stream import WeightStream
 
 KV_READ_BEATS = 512
 """Room for KV beats on their way: hides 400 cycles of memory latency at a beat a cycle."""
-TABLE_READ_BEATS = 64
+TABLE_READ_BEATS = 32
+"""Room for table beats on their way: the gather takes several cycles a beat, and more takes twice the LUTs."""
 LINEAR_READERS = ("loader", "program", "list", "kv_list")
 CONTROL_PREFIX = "s_axi_control"
 
