@@ -1,6 +1,6 @@
 """Newest keys and values to their blocks in memory."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -90,9 +90,9 @@ class KvWriter(wiring.Component):
         # The walk stays between the groups (or blocks) of the first and the last position, so that these have the ends.
         is_first_group, is_last_group = walk.outer == low >> log2, walk.outer == high >> log2
         is_first_block, is_last_block = (walk.outer == end >> kv_shapes.BLOCK_LOG2 for end in (low, high))
-        inside = [(~is_first_group | (s >= low & S - 1)) & (~is_last_group | (s <= high & S - 1)) for s in range(S)]
-        inside_block = [(~is_first_block | (j >= low[:kv_shapes.BLOCK_LOG2]))
-                        & (~is_last_block | (j <= high[:kv_shapes.BLOCK_LOG2])) for j in range(SEGMENT_BYTES)]
+        inside = self._inside(is_first_group, low[:log2], is_last_group, high[:log2], S)
+        inside_block = self._inside(is_first_block, low[:kv_shapes.BLOCK_LOG2], is_last_block,
+                                    high[:kv_shapes.BLOCK_LOG2], SEGMENT_BYTES)
         scales_of_value = Signal()
         overlay = self.read.overlay
         with m.If(read_at[-2]):
@@ -190,3 +190,10 @@ class KvWriter(wiring.Component):
                     m.d.comb += self.done.eq(1)
                     m.next = "GROUP_HEAD"
         return m
+
+    def _inside(self, is_first: Value, low: Value, is_last: Value, high: Value, count: int) -> list[Value]:
+        """Which of a group's ``count`` positions are to be written, if the first group begins at ``low`` and the last
+        one ends at ``high``."""
+        ahead = [~is_first | (n >= low) for n in range(count - 1)] + [Const(1)]
+        behind = [Const(1)] + [~is_last | (n <= high) for n in range(1, count)]
+        return [a & b for a, b in zip(ahead, behind, strict=True)]
