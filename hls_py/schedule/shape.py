@@ -61,15 +61,15 @@ class ModelShape:
         widest = max(self.attention_width, self.ffn, self.hidden)
         kv_segments = c.kv_heads * self.tile.padded_dim // SEGMENT_BYTES
         query_segments = c.heads * self.tile.padded_dim // SEGMENT_BYTES
-        return min(
+        most = min(
             p.rows,
             p.residual_words // self.words(self.hidden),
             p.vector_words // self.words(max(self.attention_width, self.ffn)),
             p.activation_words // self.slices(widest),
-            p.rows * p.newest_words // kv_segments,
             p.rows * p.query_segments // query_segments,
             p.max_row_vectors // c.queries_per_kv,
         )
+        return next((rows for rows in range(most, 0, -1) if p.holds_newest(rows, kv_segments)), 0)
 
     def check(self) -> None:
         """Raises :class:`TellmeError` naming the first limit of the design that the model exceeds."""

@@ -317,7 +317,7 @@ def _geometry(m: Module, name: str, params: DesignParams, head_dim: Value, rows:
     """kv_shapes.geometry of a command, valid GEOMETRY_CYCLES after its fields."""
     geometry = Signal(kv_shapes.geometry(params), name=f"{name}_geometry")
     log2 = kv_shapes.segments_log2(params)
-    word_log2 = kv_shapes.bank_word_bytes(params).bit_length() - 1
+    word_log2 = params.newest_bank_bytes.bit_length() - 1
     segments = geometry.segments
     m.d.sync += [
         segments.eq((head_dim + SEGMENT_BYTES - 1) >> kv_shapes.BLOCK_LOG2),

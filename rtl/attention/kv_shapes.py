@@ -40,14 +40,9 @@ def query_words(params: DesignParams) -> int:
     return params.rows * -(-row // SEGMENT_BYTES)
 
 
-def bank_word_bytes(params: DesignParams) -> int:
-    """Bytes B of a word of the 16 banks of newest K and V: S, but at least 4, so that a beat of K needs 16 at most."""
-    return max(4, params.segments)
-
-
 def key_rows(params: DesignParams) -> int:
     """Words of a bank for a segment of K of all rows."""
-    return -(-params.rows // bank_word_bytes(params))
+    return -(-params.rows // params.newest_bank_bytes)
 
 
 def key_bank_words(params: DesignParams) -> int:
@@ -61,11 +56,11 @@ def value_rows(params: DesignParams) -> int:
 
 def value_parts(params: DesignParams) -> int:
     """Reads of S dims that a piece of V serves."""
-    return bank_word_bytes(params) // params.segments
+    return params.newest_bank_bytes // params.segments
 
 
 def value_bank_words(params: DesignParams) -> int:
-    return value_rows(params) * params.newest_words * SEGMENT_BYTES // bank_word_bytes(params)
+    return value_rows(params) * params.newest_words * SEGMENT_BYTES // params.newest_bank_bytes
 
 
 def scale_rows(params: DesignParams) -> int:
@@ -149,7 +144,7 @@ def newest_read(params: DesignParams) -> wiring.Signature:
     """Read port of the newest K and V, as its user sees it: a beat in tile layout.
 
     K: segment s is row ``row`` + s of word ``word``. V: byte j of segment s is of row ``row`` + j; ``word`` counts
-    pieces of bank_word_bytes, ``part`` the groups of S dims within a segment. What lies outside the pass's rows is
+    pieces of newest_bank_bytes, ``part`` the groups of S dims within a segment. What lies outside the pass's rows is
     arbitrary.
 
     A read begins with ``enable`` and goes through READ_STAGES stages, from stage n to the next when ``advance[n]``;

@@ -15,7 +15,7 @@ BANKS = SEGMENT_BYTES
 class NewestKv(wiring.Component):
     """Written a head segment (16 dims of a row) at a time, read in the beats of the KV layout at any row.
 
-    Sixteen banks have words of B = ``bank_word_bytes`` bytes. Piece j (dims B·j …) of row r's segment lies in bank
+    Sixteen banks have words of B = ``newest_bank_bytes`` bytes. Piece j (dims B·j …) of row r's segment lies in bank
     (r + B·j) mod 16, so that
 
         K: B consecutive rows of a segment, all pieces      word segment·ceil(R/B) + r div B
@@ -26,8 +26,8 @@ class NewestKv(wiring.Component):
 
     Parameters
     ----------
-    params : ``rows`` (P), ``segments`` (S), ``max_kv_width``, ``max_heads``. R rows of D bytes of keys fit when
-             D/16·ceil(R/B) ≤ key_bank_words and D/B·ceil(R/16) ≤ value_bank_words: P rows of max_kv_width always do.
+    params : ``rows`` (P), ``segments`` (S), ``max_kv_width``, ``max_heads``. what fits, DesignParams.holds_newest says:
+             P rows of max_kv_width always do.
 
     Streams and ports
     -----------------
@@ -59,7 +59,7 @@ class NewestKv(wiring.Component):
     def _banks(self, m: Module) -> list[Value]:
         """The sixteen words of the read of the cycle before, and what is written."""
         params, segment, read = self.params, self.segments.p, self.read
-        word_bytes = kv_shapes.bank_word_bytes(params)
+        word_bytes = params.newest_bank_bytes
         log2, pieces = _log2(word_bytes), SEGMENT_BYTES // word_bytes
         key_depth, value_depth = kv_shapes.key_bank_words(params), kv_shapes.value_bank_words(params)
         is_key = segment.kind == shapes.HeadKind.KEY
@@ -119,14 +119,14 @@ class NewestKv(wiring.Component):
 
     def _first_bank(self, row: Value | int) -> Value:
         """Bank of row ``row``'s piece of V that is read."""
-        word_bytes = kv_shapes.bank_word_bytes(self.params)
+        word_bytes = self.params.newest_bank_bytes
         piece = _low(self.read.part >> _log2(kv_shapes.value_parts(self.params)), _log2(SEGMENT_BYTES // word_bytes))
         return row + (piece << _log2(word_bytes))
 
     def _read(self, m: Module, banks: list[Value]) -> None:
         """Turn the banks' words by the first one's, then put their bytes in a beat's order."""
         params, read, S = self.params, self.read, self.params.segments
-        word_bytes, parts = kv_shapes.bank_word_bytes(params), kv_shapes.value_parts(params)
+        word_bytes, parts = params.newest_bank_bytes, kv_shapes.value_parts(params)
         bits, part_log2 = 8 * word_bytes, _log2(parts)
 
         # Beside the banks' words, the multipliers' inputs and the products.

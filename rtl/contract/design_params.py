@@ -189,6 +189,19 @@ class DesignParams:
         return round_up(self.max_kv_width, SEGMENT_BYTES) // SEGMENT_BYTES
 
     @property
+    def newest_bank_bytes(self) -> int:
+        """Bytes B of a word of the 16 banks of new K and V: S, but at least 4, so that a beat of K needs 16 at most."""
+        return max(4, self.segments)
+
+    def holds_newest(self, rows: int, segments: int) -> bool:
+        """Whether the new K and V of ``rows`` rows, of ``segments`` 16-byte segments each, fit on chip.
+
+        A bank's words are of rows r div B of K and r div 16 of V, so that fewer rows than that free nothing.
+        """
+        return all(segments * -(-rows // group) <= self.newest_words * -(-self.rows // group)
+                   for group in (self.newest_bank_bytes, SEGMENT_BYTES))
+
+    @property
     def query_segments(self) -> int:
         """16-byte segments of one row of the query buffer."""
         return self.max_heads * self.padded_head_dim // SEGMENT_BYTES

@@ -43,7 +43,7 @@ def test_newest_kv(simulation: SimulationClass, design: DesignSizes, model: Mode
     bench_rng = np.random.default_rng(bench_seed())
     # Every beat of every head at every first row that has a row within the pass.
     D = case.layout.padded_dim
-    word_bytes, parts = kv_shapes.bank_word_bytes(p), kv_shapes.value_parts(p)
+    word_bytes, parts = p.newest_bank_bytes, kv_shapes.value_parts(p)
     key_stride, value_stride = -(-rows // word_bytes), -(-rows // SEGMENT_BYTES)
     reads, wanted, known = [], [], []
     for head in range(case.kv_heads):

@@ -111,3 +111,13 @@ def test_a_model_that_does_not_fit_names_the_limit():
         program_of(shape_of(TinyModel(head_dim=130)))
     with pytest.raises(TellmeError, match="activation"):
         program_of(shape_of(TinyModel(activation="relu2"), activations=("silu",)))
+
+
+@pytest.mark.parametrize("kv_heads, rows", [(2, 32), (3, 16), (4, 16), (5, 0)])
+def test_rows_of_models_wider_than_max_kv_width(kv_heads: int, rows: int):
+    """New V lie in words of 16 rows: fewer rows make room for wider ones only 16 at a time."""
+    shape = shape_of(TinyModel(hidden=64, heads=kv_heads, kv_heads=kv_heads, head_dim=16), rows=32, max_kv_width=32)
+    assert shape.max_rows == rows
+    if not rows:
+        with pytest.raises(TellmeError, match="max_kv_width"):
+            shape.check()
