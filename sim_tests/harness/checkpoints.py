@@ -39,6 +39,8 @@ projection read outliers (BitNet a4.8, arXiv 2411.04965; BitNet v2, arXiv 2504.1
 made ternary, which have a Llama's outliers behind its input norms (docs/accuracy.md measures one).
 """
 OUTLIER_SHARE, OUTLIER_FACTOR = 0.03, 6
+SCORE_DEVIATION = 2.0
+"""Of q·k/√d over the positions a row sees, about: trained models have 1 to 4 (docs/accuracy.md)."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Family:
     trained: bool = False
     """Channels matter alike in every matrix that touches them, as training makes it."""
     outliers_everywhere: bool = False
-    """Outliers in every gain, the final norm's too: harsher than trained models."""
+    """Outliers in every gain, the final norm's too, and scores as they come: harsher than trained models."""
 
     def reduced(self, vocabulary: int = 300, layers: int = 2, width: int = 256, heads: int = 4) -> Family:
         """The same choices at dimensions for tests: hidden and FFN multiples of 256 unless head_dim forbids it."""
@@ -139,10 +141,22 @@ class Synthetic:
             return hidden, np.broadcast_to(by_head, (f.kv_heads, f.heads // f.kv_heads, f.head_dim)).reshape(-1)
         return np.ones(self.shape(part)[0], np.float32), hidden
 
+    def _has_outliers(self, part: str) -> bool:
+        return self.family.outliers_everywhere or part in OUTLIER_GAINS[self.family.sub_norms]
+
+    def _sharpness(self) -> float:
+        """Factor of scores that brings them to SCORE_DEVIATION."""
+        if self.family.outliers_everywhere:
+            return 1.0
+        gains = 1.04 * (1 + self._has_outliers("input_gain") * OUTLIER_SHARE * (OUTLIER_FACTOR**2 - 1))  # mean square
+        # Absmean leaves 0.69 of Gaussian weights, all as large as their mean magnitude, 0.8·1.4/√inputs.
+        return SCORE_DEVIATION / (0.69 * (0.8 * 1.4)**2 * gains)
+
     def latent(self, layer: int, part: str) -> np.ndarray:
         """float32 weights before they are quantised."""
         shape = self.shape(part)
-        weights = self._rng(layer, part).standard_normal(shape, np.float32) * np.float32(1.4 / np.sqrt(shape[1]))
+        size = 1.4 * (np.sqrt(self._sharpness()) if part in ("query", "key") else 1)
+        weights = self._rng(layer, part).standard_normal(shape, np.float32) * np.float32(size / np.sqrt(shape[1]))
         if self.family.trained:
             outputs, inputs = self._importance(layer, part)
             weights *= outputs[:, None] * inputs
@@ -155,13 +169,17 @@ class Synthetic:
 
     def scale(self, layer: int, part: str) -> float:
         """A number that bfloat16 and float16 hold, and whose reciprocal they hold, too."""
-        return float(2.0 ** np.round(np.log2(1.1 / np.sqrt(self.shape(part)[1]))))
+        size = 1.1 / np.sqrt(self.shape(part)[1])
+        if part in ("query", "key") and not self.family.outliers_everywhere:
+            both = round(np.log2(self._sharpness() * size**2))  # of queries' and keys' together
+            return float(2.0 ** (both // 2 if part == "query" else both - both // 2))
+        return float(2.0 ** np.round(np.log2(size)))
 
     def gain(self, layer: int, part: str) -> np.ndarray:
         """float32 that bfloat16 and float16 hold; layer −1: the final norm's."""
         rng, width = self._rng(layer, part), self.shape(part)[0]
         values = rng.normal(1, 0.2, width)
-        if self.family.outliers_everywhere or (layer >= 0 and part in OUTLIER_GAINS[self.family.sub_norms]):
+        if self._has_outliers(part) and (layer >= 0 or self.family.outliers_everywhere):
             values *= np.where(rng.random(width) < OUTLIER_SHARE, OUTLIER_FACTOR, 1)
         return values.astype(ml_dtypes.bfloat16).astype(np.float32)
 
