@@ -89,7 +89,7 @@ def test_real_dimensions(name: str, tmp_path):
         print(f"{name}, {who} and llama.cpp: argmax {100 * agreement.argmax_agreement:.1f} %, mean error "
               f"{100 * agreement.mean_logit_error:.2f} %, KL {agreement.kl_nats:.5f}")
     assert found.argmax_agreement >= 0.95
-    assert found.mean_logit_error <= 0.04 + between.mean_logit_error
+    assert found.mean_logit_error <= min(0.08, 0.01 + between.mean_logit_error)
 
 
 def test_a_difference_shows(tmp_path):
