@@ -155,7 +155,10 @@ class Drain(wiring.Component):
 
         # GATED: one kernel for all functions of the design
         functions = sorted(ActivationFunction[name.upper()] for name in params.activations)
-        m.submodules.gated = gated = self.kernels["_".join(["gated", *(f.name.lower() for f in functions)])].pipeline(
+        name = "_".join(["gated", *(f.name.lower() for f in functions)])
+        if name not in self.kernels:
+            raise ValueError(f"there is no kernel {name}: activations that a design holds together need one for all")
+        m.submodules.gated = gated = self.kernels[name].pipeline(
             lanes=lanes, ii=GATED_II, tag_bits=place.size, ranges={"gate": acc_range, "up": acc_range})
         m.d.comb += [
             gated.i.valid.eq(running & is_gated & sums.valid),

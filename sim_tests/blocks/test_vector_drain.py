@@ -318,3 +318,10 @@ def test_heads_cycles(simulation: SimulationClass, design: str, head_dim: int):
         constants.append(int(cycles - drain.words_cycles(rows, heads * padded, DrainMode.VALUE, head_dim)))
     # One row's last words may come a cycle or two apart where Q doesn't divide them.
     assert abs(constants[1] - constants[0]) <= 2, constants
+
+
+def test_activations_need_a_common_kernel():
+    alone = {name: kernel for name, kernel in KERNELS.items() if name != "gated_silu_relu_squared"}
+    Drain(DesignParams(activations=("silu",)), alone).elaborate(None)
+    with pytest.raises(ValueError, match="no kernel gated_silu_relu_squared"):
+        Drain(DesignParams(), alone).elaborate(None)
