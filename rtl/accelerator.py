@@ -199,13 +199,14 @@ class Accelerator(wiring.Component):
                                  (read.overflow, ErrorCause.READ_OVERFLOW)):
                 faults[cause].append((error, port))
         # One entry for all of them, the first of this order.
+        fault = Signal(control.errors[2].shape())
         with m.If(0):
             pass
         for cause, ports in faults.items():
             for error, port in ports:
                 with m.Elif(error):
-                    m.d.comb += [control.errors[2].valid.eq(1), control.errors[2].cause.eq(cause.value),
-                                 control.errors[2].info.eq(port)]
+                    m.d.comb += [fault.valid.eq(1), fault.cause.eq(cause.value), fault.info.eq(port)]
+        m.d.comb += control.errors[2].eq(fault)
         m.d.comb += [control.settled.eq(Cat(*settled).all()),
                      control.memory_quiet.eq(Cat(*quiet).all() & kv_writer.idle)]
         self.event_beats = {
