@@ -42,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     tokens = read_tokens(arguments.tokens)
     output: Path = arguments.output
-    for path in filter(None, (output, arguments.blocks)):
-        if path.is_dir() or not path.parent.is_dir():
-            raise HostError(f"{path} can't be written; give a file in a folder that exists")
+    check_outputs(output, arguments.blocks)
     if arguments.device != "golden" and (arguments.float_parts or arguments.blocks):
         raise HostError("--float and --blocks are for --device golden")
     accelerator = open_accelerator(replace(target_of(arguments), float_parts=tuple(arguments.float_parts)))
@@ -69,6 +67,13 @@ def run(arguments: argparse.Namespace) -> None:
     write_array(output, logits[0] if tokens.ndim == 1 else np.stack(logits))
     if recorder:
         write_array(arguments.blocks, recorder.arrays())
+
+
+def check_outputs(*paths: Path | None) -> None:
+    """:class:`HostError` for one that can't become a file, before the work that would be lost."""
+    for path in filter(None, paths):
+        if path.is_dir() or not path.parent.is_dir():
+            raise HostError(f"{path} can't be written; give a file in a folder that exists")
 
 
 def write_array(path: Path, array: np.ndarray | dict[str, Any]) -> None:

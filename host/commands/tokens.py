@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from host.commands.common import DEMO_MODEL
-from host.commands.logits import write_array
+from host.commands.logits import check_outputs, write_array
 from host.errors import HostError
 from host.text import Text
 
@@ -30,8 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     output: Path = arguments.output
-    if output.is_dir() or not output.parent.is_dir():
-        raise HostError(f"{output} can't be written; give a file in a folder that exists")
+    check_outputs(output)
     try:
         text = arguments.text.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
