@@ -18,6 +18,8 @@ FLIP_FLOP = re.compile(r"FD[RSCP]E(_1)?")
 FREE = {"BUFG", "BUFGCE", "INV", "MUXF7", "MUXF8", "MUXF9", "CARRY4", "CARRY8", "GND", "VCC"}
 """Cells that take no LUT of their own: a carry and a multiplexer lie beside the LUTs, an inversion within one."""
 BIG = {"RAMB18E2", "RAMB36E2", "URAM288", "DSP48E2"}
+TITLES = {"lut": "LUT", "lut_memory": "of it memory", "ff": "FF", "dsp": "DSP", "bram36": "BRAM36", "uram": "URAM"}
+COUNTED = tuple(TITLES)
 DSP_REGISTERS = {"A": ("AREG", "MREG"), "B": ("BREG", "MREG"), "C": ("CREG",), "D": ("DREG", "ADREG", "MREG")}
 
 
@@ -41,16 +43,22 @@ def usage(netlist: Mapping[str, Any], top: str) -> Usage:
     boxes = {name for name, m in netlist["modules"].items() if int(m["attributes"].get("blackbox", "0"), 2)
              and not re.fullmatch(r"[A-Z0-9_]+", name)}
     cells = Counter(cell["type"] for cell in module["cells"].values() if cell["type"] not in boxes)
+    levels, path = longest_path(module)
+    return Usage(**resources(cells, top), levels=levels, path=path)
+
+
+def resources(cells: Mapping[str, int], top: str) -> dict[str, Any]:
+    """The fields of a ``Usage`` that follow from how often each type of cell occurs. Raises ``ValueError`` for a cell
+    that this file doesn't know."""
     unknown = {cell for cell in cells if not (LUT.fullmatch(cell) or FLIP_FLOP.fullmatch(cell) or cell in FREE
                                               or cell in BIG or cell in LUTS_OF_MEMORY or cell == "$scopeinfo")}
     if unknown:
         raise ValueError(f"{top} has cells of unknown cost: {', '.join(sorted(unknown))}")
     memory = sum(LUTS_OF_MEMORY.get(cell, 0) * n for cell, n in cells.items())
-    levels, path = longest_path(module)
-    return Usage(
-        lut=memory + sum(n for cell, n in cells.items() if LUT.fullmatch(cell)), lut_memory=memory,
-        ff=sum(n for cell, n in cells.items() if FLIP_FLOP.fullmatch(cell)), dsp=cells["DSP48E2"],
-        bram36=cells["RAMB36E2"] + cells["RAMB18E2"] / 2, uram=cells["URAM288"], levels=levels, path=path)
+    big = {cell: cells.get(cell, 0) for cell in BIG}
+    return {"lut": memory + sum(n for cell, n in cells.items() if LUT.fullmatch(cell)), "lut_memory": memory,
+            "ff": sum(n for cell, n in cells.items() if FLIP_FLOP.fullmatch(cell)), "dsp": big["DSP48E2"],
+            "bram36": big["RAMB36E2"] + big["RAMB18E2"] / 2, "uram": big["URAM288"]}
 
 
 def longest_path(module: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:

