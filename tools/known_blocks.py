@@ -47,11 +47,16 @@ def content() -> dict[str, Any]:
     return yaml.safe_load(CATALOGUE.read_text())
 
 
+def accelerator() -> tuple[Board, Path]:
+    """The catalogue's board and its accelerator's Verilog, which is generated unless it has been."""
+    board = load_board(content()["board"])
+    return board, Cache(build_root(), Progress()).design(board.params) / design_folder.VERILOG_FILE
+
+
 def load() -> Catalogue:
-    """The catalogue for its board, whose accelerator is generated unless it has been."""
+    """The catalogue for its board."""
     found = content()
-    board = load_board(found["board"])
-    verilog = Cache(build_root(), Progress()).design(board.params) / design_folder.VERILOG_FILE
+    board, verilog = accelerator()
     hierarchy = Hierarchy.read(verilog.read_text(), TOP)
     rows = partition(hierarchy, {row: entry["instances"] for row, entry in found["blocks"].items()})
     return Catalogue(board, hierarchy, rows, {row: entry["line"] for row, entry in found["blocks"].items()},

@@ -47,7 +47,7 @@ def usage(netlist: Mapping[str, Any], top: str) -> Usage:
     return Usage(**resources(cells, top), levels=levels, path=path)
 
 
-def resources(cells: Mapping[str, int], top: str) -> dict[str, Any]:
+def resources(cells: Counter[str], top: str) -> dict[str, Any]:
     """The fields of a ``Usage`` that follow from how often each type of cell occurs. Raises ``ValueError`` for a cell
     that this file doesn't know."""
     unknown = {cell for cell in cells if not (LUT.fullmatch(cell) or FLIP_FLOP.fullmatch(cell) or cell in FREE
@@ -55,10 +55,9 @@ def resources(cells: Mapping[str, int], top: str) -> dict[str, Any]:
     if unknown:
         raise ValueError(f"{top} has cells of unknown cost: {', '.join(sorted(unknown))}")
     memory = sum(LUTS_OF_MEMORY.get(cell, 0) * n for cell, n in cells.items())
-    big = {cell: cells.get(cell, 0) for cell in BIG}
     return {"lut": memory + sum(n for cell, n in cells.items() if LUT.fullmatch(cell)), "lut_memory": memory,
-            "ff": sum(n for cell, n in cells.items() if FLIP_FLOP.fullmatch(cell)), "dsp": big["DSP48E2"],
-            "bram36": big["RAMB36E2"] + big["RAMB18E2"] / 2, "uram": big["URAM288"]}
+            "ff": sum(n for cell, n in cells.items() if FLIP_FLOP.fullmatch(cell)), "dsp": cells["DSP48E2"],
+            "bram36": cells["RAMB36E2"] + cells["RAMB18E2"] / 2, "uram": cells["URAM288"]}
 
 
 def longest_path(module: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:

@@ -4,7 +4,7 @@
     synthesise_accelerator.py
 
 `make synth` says more (levels, what each block takes) and sooner; this shows that the design as a whole goes through
-`synth_xilinx`, and what it takes when each module is mapped by itself. About an hour and a half of one core.
+`synth_xilinx`, and what it takes when each module is mapped by itself. Over an hour of one core.
 """
 
 from __future__ import annotations
@@ -12,41 +12,28 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hls_py import design_folder
-from hls_py.boards import load_board
-from hls_py.cache import Cache
 from hls_py.emit.accelerator import TOP
 from hls_py.emit.verilator import build_root
-from hls_py.progress import Progress
 from tools import known_blocks, netlist, yosys
-
-# An array-shaped port makes names like `x[1]`, on which abc9 fails.
-SCRIPT = f"""\
-read_verilog {design_folder.VERILOG_FILE}
-rename -hide w:*[*]*
-synth_xilinx -family xcup -noiopad -noclkbuf -top {TOP}
-tee -q -o cells.json stat -json
-"""
 
 
 def main() -> None:
-    board = load_board(known_blocks.content()["board"])
-    verilog = Cache(build_root(), Progress()).design(board.params) / design_folder.VERILOG_FILE
+    board, verilog = known_blocks.accelerator()
     folder = build_root() / "synth" / "accelerator"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     shutil.copy(verilog, folder)
-    (folder / yosys.SCRIPT_FILE).write_text(SCRIPT)
-    print(f"{yosys.version()}, board {board.name}, design {board.params.design_hash:032x}; {folder}/yosys.log says how "
-          "far it is …", flush=True)
+    script = yosys.SYNTHESIS.format(sources=verilog.name, options="", top=TOP) + "tee -q -o cells.json stat -json\n"
+    print(f"{yosys.heading(board)}; {folder}/yosys.log says how far it is …", flush=True)
     start = time.monotonic()
-    found = yosys.run(folder, "cells.json", f"the accelerator of {board.name}")
+    found = yosys.run(folder, script, "cells.json", f"the accelerator of {board.name}")
     modules = {name.removeprefix("\\") for name in found["modules"]}
-    cells = {cell: n for cell, n in found["design"]["num_cells_by_type"].items() if cell not in modules}
+    cells = Counter({cell: n for cell, n in found["design"]["num_cells_by_type"].items() if cell not in modules})
     used, has = netlist.resources(cells, TOP), board.resources or {}
     print(f"{len(modules)} modules, {time.monotonic() - start:.0f} s")
     for field, title in netlist.TITLES.items():

