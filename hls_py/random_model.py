@@ -34,8 +34,10 @@ class RandomModel:
     seed: int = 1
 
     def config(self) -> dict[str, Any]:
+        # A BitNet has both sub-norms; without them, ternary models are published as Llamas.
+        name, model_type = ("BitNet", "bitnet") if self.sub_norms else ("Llama", "llama")
         return {
-            "architectures": ["BitNetForCausalLM"], "model_type": "bitnet", "hidden_size": self.hidden,
+            "architectures": [f"{name}ForCausalLM"], "model_type": model_type, "hidden_size": self.hidden,
             "num_hidden_layers": self.layers, "num_attention_heads": self.heads, "num_key_value_heads": self.kv_heads,
             "head_dim": self.head_dim, "intermediate_size": self.ffn, "vocab_size": self.vocabulary,
             "hidden_act": self.activation, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,

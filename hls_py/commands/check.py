@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from hls_py.boards import Board, board_names, load_board
-from hls_py.commands.common import add_i2s_layout, add_quiet
+from hls_py.commands.common import add_model_asked_about, add_quiet
 from hls_py.errors import TellmeError
 from hls_py.model_import.survey import Survey, survey
 from hls_py.packing.traffic import bus_bytes_per_second, positions_that_fit, traffic
@@ -19,13 +18,11 @@ CONTEXT = 128
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, metavar="FOLDER|FILE",
-                        help="model folder in Hugging Face form, or a .gguf file")
+    add_model_asked_about(parser)
     parser.add_argument("--board", action="append", metavar="NAME|FILE",
                         help=f"board, may be repeated (default: {', '.join(board_names())})")
     parser.add_argument("--headers", action="store_true",
                         help="look at config, names and shapes only; don't read the weights")
-    add_i2s_layout(parser)
     add_quiet(parser)
 
 

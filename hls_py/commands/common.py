@@ -18,9 +18,18 @@ def add_board(parser: argparse.ArgumentParser) -> None:
                         help="a design parameter other than the board's, such as rows=8; may be repeated")
 
 
+MODEL_HELP = "model folder in Hugging Face form (config.json and safetensors), or a .gguf file"
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", type=Path, required=True, metavar="FOLDER|FILE",
-                        help="model folder in Hugging Face form (config.json and safetensors), or a .gguf file")
+    """The model as an option, for commands that make something else of it for a board."""
+    parser.add_argument("--model", type=Path, required=True, metavar="FOLDER|FILE", help=MODEL_HELP)
+    add_i2s_layout(parser)
+
+
+def add_model_asked_about(parser: argparse.ArgumentParser) -> None:
+    """The model as the argument, for commands that tell something of it."""
+    parser.add_argument("model", type=Path, metavar="FOLDER|FILE", help=MODEL_HELP)
     add_i2s_layout(parser)
 
 

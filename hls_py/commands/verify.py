@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hls_py.commands.common import add_model, add_quiet
+from hls_py.commands.common import add_model_asked_about, add_quiet
 from hls_py.errors import TellmeError
 from hls_py.golden.machine.precision import ATTENTION_OPERANDS, PARTS
 from hls_py.model_import.config import read_config
@@ -27,7 +27,7 @@ TOLERANCE = 0.25
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_model(parser)
+    add_model_asked_about(parser)
     parser.add_argument("--against", choices=ORACLES, default=None,
                         help="whose model to compare with (default: llama.cpp for a .gguf file that it can run, if "
                              "xllamacpp is installed; else transformers)")

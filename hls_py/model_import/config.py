@@ -14,7 +14,18 @@ from hls_py.model_import.rope import Llama3Scaling, Rope
 ACTIVATIONS = {"silu": "silu", "swish": "silu", "relu2": "relu_squared", "relu_squared": "relu_squared"}
 """hidden_act of a config → name of the hardware's gated activation."""
 
-SUPPORTED_MODEL_TYPES = ("bitnet", "llama")
+
+
+@dataclass(frozen=True)
+class _Defaults:
+    """What a config means that leaves a key out: transformers' defaults of its model type."""
+
+    activation: str
+    norm_epsilon: float
+    rope_theta: float
+
+
+_DEFAULTS = {"bitnet": _Defaults("relu2", 1e-5, 5e5), "llama": _Defaults("silu", 1e-6, 1e4)}
 MAX_POSITIONS = 1 << 20
 """Bounds the rotary table that a config can ask for."""
 
@@ -49,6 +60,11 @@ class ModelConfig:
     @property
     def rope_theta(self) -> float:
         return self.rope.theta
+
+    @property
+    def needs_sub_norms(self) -> bool:
+        """Every layer of its class has both sub-norms: one that a checkpoint lacks was lost. A llama's tensors tell."""
+        return self.model_type != "llama"
 
     @property
     def query_width(self) -> int:
@@ -106,19 +122,20 @@ def parse_config(raw: dict[str, Any], where: str = "config.json") -> ModelConfig
         raise TellmeError(f"{where}: architectures is {architectures!r}; a list of names is needed")
     quantisation = _mapping(raw, "quantization_config", where)
     items = []
-    if model_type not in SUPPORTED_MODEL_TYPES:
+    if not isinstance(model_type, str) or model_type not in _DEFAULTS:
         known = MODEL_TYPES.get(model_type) if isinstance(model_type, str) else None
         items.append(f"model_type {model_type!r} is not supported" + (
-            f": {known}" if known else f"; supported are {', '.join(SUPPORTED_MODEL_TYPES)}"))
+            f": {known}" if known else f"; supported are {', '.join(_DEFAULTS)}"))
+    defaults = _DEFAULTS.get(str(model_type), _DEFAULTS["llama"])
     items += config_items(raw) + quantisation_items(quantisation)
     linear_class = _linear_class(quantisation, items)
     mode = quantisation.get("quantization_mode", "offline")
     if mode not in ("offline", "online"):
         items.append(f"quantization_mode {mode!r} is unknown; known are offline and online")
-    activation = raw.get("hidden_act", "relu2" if model_type == "bitnet" else "silu")
+    activation = raw.get("hidden_act", defaults.activation)
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         items.append(f"hidden_act {activation!r} is not supported; supported are {', '.join(ACTIVATIONS)}")
-    rope = _rope(raw, where, items)
+    rope = _rope(raw, where, defaults.rope_theta, items)
     if items:
         raise Unsupported(where, items)
 
@@ -138,9 +155,9 @@ def parse_config(raw: dict[str, Any], where: str = "config.json") -> ModelConfig
         vocabulary=positive_size(raw, "vocab_size", where),
         max_positions=positive_size(raw, "max_position_embeddings", where, default=2048),
         activation=ACTIVATIONS[activation],
-        norm_epsilon=positive_number(raw, "rms_norm_eps", where, 1e-5 if model_type == "bitnet" else 1e-6),
+        norm_epsilon=positive_number(raw, "rms_norm_eps", where, defaults.norm_epsilon),
         rope=rope,
-        tied_head=bool(raw.get("tie_word_embeddings", False)),
+        tied_head=_flag(raw, "tie_word_embeddings", where),
         linear_class=linear_class if quantisation else None,
         masters=mode == "online" if quantisation else bitnet_class,
     )
@@ -156,17 +173,20 @@ def _linear_class(quantisation: dict[str, Any], items: list[str]) -> str:
     return str(found)
 
 
-def _rope(raw: dict[str, Any], where: str, items: list[str]) -> Rope:
-    """The rotary embedding; newer configs keep all of it in ``rope_parameters``, older ones in two places."""
+def _rope(raw: dict[str, Any], where: str, default_theta: float, items: list[str]) -> Rope:
+    """The rotary embedding; newer configs keep all of it in ``rope_parameters``, older ones in two places.
+
+    Where a config has both, transformers reads ``rope_scaling``, and a base inside goes before one outside.
+    """
     parameters = _mapping(raw, "rope_parameters", where)
     scaling = raw.get("rope_scaling") or {}
     if not isinstance(scaling, dict):
         items.append(f"rope_scaling {scaling!r} is not supported")
         scaling = {}
-    theta = positive_number(parameters if "rope_theta" in parameters else raw, "rope_theta", where, 1e4)
-    name = "rope_parameters" if parameters else "rope_scaling"
-    values = parameters or scaling
-    kind = values.get("rope_type", values.get("type", "default" if not scaling or parameters else None))
+    name = "rope_scaling" if scaling else "rope_parameters"
+    values = scaling or parameters
+    theta = positive_number(values if "rope_theta" in values else raw, "rope_theta", where, default_theta)
+    kind = values.get("rope_type", values.get("type", None if scaling else "default"))
     if values.get("partial_rotary_factor") not in (None, 1, 1.0):
         items.append("rotary embeddings on a part of each head (partial_rotary_factor) are not supported")
     if kind in ("default", "none"):
@@ -191,6 +211,13 @@ def _mapping(raw: dict[str, Any], key: str, where: str) -> dict[str, Any]:
     value = raw.get(key) or {}
     if not isinstance(value, dict):
         raise TellmeError(f"{where}: {key} is {value!r}; an object is needed")
+    return value
+
+
+def _flag(raw: dict[str, Any], key: str, where: str) -> bool:
+    value = raw.get(key) or False
+    if not isinstance(value, bool):
+        raise TellmeError(f"{where}: {key} is {value!r}; true or false is needed")
     return value
 
 

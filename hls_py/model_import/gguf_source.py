@@ -70,6 +70,8 @@ class GgufSource:
                 ("expert_count", (None, 0), "mixture of experts"), ("attention.sliding_window", (None, 0),
                                                                      "a sliding window"),
                 ("rope.scaling.type", (None, "none", "linear"), "rotary embedding"),
+                ("rope.scaling.attn_factor", (None, 1.0), "scaled rotary embeddings"),
+                ("attention.causal", (None, True), "attention to later positions"),
                 ("logit_scale", (None, 0.0, 1.0), "logit_scale"), ("embedding_scale", (None, 0.0, 1.0),
                                                                    "embedding_scale"),
                 ("residual_scale", (None, 0.0, 1.0), "residual_scale"),
@@ -112,8 +114,10 @@ class GgufSource:
         data, where = self.file.metadata, str(self.path)
         theta = positive_number(data, f"{arch}.rope.freq_base", where, 1e4)
         factor = 1.0
-        if data.get(f"{arch}.rope.scaling.type") == "linear":
-            factor = positive_number(data, f"{arch}.rope.scaling.factor", where, 1.0)
+        # llama.cpp takes a factor without a type as linear; older files call it scale_linear.
+        if data.get(f"{arch}.rope.scaling.type", "linear") == "linear":
+            key = "rope.scaling.factor" if f"{arch}.rope.scaling.factor" in data else "rope.scale_linear"
+            factor = positive_number(data, f"{arch}.{key}", where, 1.0)
         tensor = self.file.tensors.get(ROPE)
         if tensor is None:
             return Rope(theta, linear_factor=factor)
@@ -126,7 +130,8 @@ class GgufSource:
 
     def _check_tensors(self) -> None:
         c, tensors = self.config, self.file.tensors
-        parts = [p for p in NAMES if p not in SUB_NORMS or f"blk.0.{NAMES[p]}.weight" in tensors]
+        parts = [p for p in NAMES
+                 if p not in SUB_NORMS or f"blk.0.{NAMES[p]}.weight" in tensors or c.needs_sub_norms]
         layers = min(c.layers, len(tensors) + 1)
         needed = [EMBEDDING, FINAL, *(_name(i, part) for i in range(layers) for part in parts)]
         known = {*needed, HEAD, ROPE, *(_scale_name(i, part) for i in range(layers) for part in MATRICES)}

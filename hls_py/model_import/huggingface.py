@@ -49,7 +49,7 @@ class HuggingFaceSource:
     def _check_names(self) -> None:
         c = self.config
         needed = [EMBEDDING, FINAL, *([] if c.tied_head else [HEAD])]
-        parts = [p for p in NAMES if p not in SUB_NORMS or self._names[p]]
+        parts = [p for p in NAMES if p not in SUB_NORMS or self._names[p] or c.needs_sub_norms]
         # Names of the layers that a config promises, but no more than there are tensors: it may promise millions.
         layers = min(c.layers, len(self.checkpoint.names()) + 1)
         needed += [self._name(i, part) for i in range(layers) for part in parts]
@@ -112,9 +112,10 @@ class HuggingFaceSource:
         return _TensorRows(self.checkpoint, EMBEDDING, (self.config.vocabulary, self.config.hidden_size))
 
     def head(self) -> Rows:
-        if self.config.tied_head:
+        if HEAD not in self.checkpoint:
             return self.embedding()
-        return _TensorRows(self.checkpoint, HEAD, (self.config.vocabulary, self.config.hidden_size))
+        own = _TensorRows(self.checkpoint, HEAD, (self.config.vocabulary, self.config.hidden_size))
+        return _SameRows(own, self.embedding()) if self.config.tied_head else own
 
 
 class _TensorRows:
@@ -124,3 +125,19 @@ class _TensorRows:
 
     def read(self, first: int, last: int) -> np.ndarray:
         return self._checkpoint.float_rows(self._name, first, last)
+
+
+class _SameRows:
+    """A head that the config ties to the embedding and that the checkpoint has all the same: a copy, or a
+    contradiction, which some versions of transformers resolve one way and some the other."""
+
+    def __init__(self, head: Rows, embedding: Rows):
+        self._head, self._embedding, self.shape = head, embedding, embedding.shape
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        rows = self._embedding.read(first, last)
+        differs = (self._head.read(first, last) != rows).any(axis=1)
+        if differs.any():
+            raise TellmeError(f"tensor {HEAD} differs from {EMBEDDING} (row {first + int(differs.argmax())}), but "
+                              "config.json ties them (tie_word_embeddings); set it to false, or remove the tensor")
+        return rows

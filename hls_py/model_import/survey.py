@@ -60,7 +60,8 @@ def _read_all(found: Survey, model: Model, progress: bool) -> None:
         try:
             read()
         except TellmeError as error:
-            found.items.append(str(error))
+            if str(error) not in found.items:
+                found.items.append(str(error))
 
     nonzero = 0
 
@@ -78,8 +79,7 @@ def _read_all(found: Survey, model: Model, progress: bool) -> None:
                 attempt(lambda layer=layer, part=part: model.source.gain(layer, part))  # type: ignore[misc]
     attempt(model.final_gain)
     attempt(lambda: _read_rows(model.embedding_rows()))
-    if not c.tied_head:
-        attempt(lambda: _read_rows(model.head_rows()))
+    attempt(lambda: _read_rows(model.head_rows()))
     found.zeros = 1 - nonzero / found.ternary_weights
 
 

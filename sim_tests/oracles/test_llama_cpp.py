@@ -37,9 +37,13 @@ LLAMA = replace(FAMILIES["llama3-8b"].reduced(vocabulary=VOCABULARY), head_dim=6
 BITNET = replace(FAMILIES["bitnet-2b"].reduced(vocabulary=VOCABULARY), head_dim=64, heads=4, kv_heads=2,
                  activation="silu", theta=1e4)
 LINEAR = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 2.0}
+FACTOR_ALONE, FACTOR_OF_OLD, FACTOR_UNUSED = ({"llama.rope.scaling.factor": 2.0}, {"llama.rope.scale_linear": 2.0},
+                                              {**LINEAR, "llama.rope.scaling.type": "none"})
 CASES: list[tuple[str, Any, str, bool, dict[str, Any]]] = [
     ("llama", LLAMA, "TQ2_0", False, {}), ("llama", LLAMA, "TQ1_0", True, {}),
     ("llama", replace(LLAMA, llama3=True), "TQ2_0", False, {}), ("llama", LLAMA, "TQ2_0", False, LINEAR),
+    ("llama", LLAMA, "TQ2_0", False, FACTOR_ALONE), ("llama", LLAMA, "TQ2_0", False, FACTOR_OF_OLD),
+    ("llama", LLAMA, "TQ2_0", False, FACTOR_UNUSED),
     ("bitnet", BITNET, "TQ2_0", False, {}), ("bitnet", BITNET, "TQ1_0", True, {}),
     ("bitnet", FAMILIES["1bitllm-3b"].reduced(vocabulary=VOCABULARY, width=200), "F16", False, {}),
     ("llama", FAMILIES["falcon3-1b"].reduced(vocabulary=VOCABULARY, width=512), "TQ2_0", False, {}),
@@ -141,7 +145,7 @@ def test_demo_model(tmp_path, monkeypatch, capfd):
     """A trained model on text: its perplexity is llama.cpp's."""
     monkeypatch.setenv("TELLME_BUILD_DIR", str(tmp_path / "build"))
     model = copy_of_demo_model(tmp_path / "demo.gguf")
-    assert main(["verify", "--model", str(model), "--text", str(HELD_OUT), "--positions", "2048", "-q",
+    assert main(["verify", str(model), "--text", str(HELD_OUT), "--positions", "2048", "-q",
                  "-o", str(tmp_path / "found.json")]) == 0
     print(capfd.readouterr().out)
     found = json.loads((tmp_path / "found.json").read_text())
@@ -152,7 +156,7 @@ def test_demo_model(tmp_path, monkeypatch, capfd):
 def test_verify(tmp_path, monkeypatch, capfd):
     """The command: llama.cpp unless something else is asked for; the same table, figures and plot."""
     monkeypatch.setenv("TELLME_BUILD_DIR", str(tmp_path / "build"))
-    arguments = ["verify", "--model", str(write(tmp_path, 0)), "--positions", "96", "--length", "48", "-q"]
+    arguments = ["verify", str(write(tmp_path, 0)), "--positions", "96", "--length", "48", "-q"]
     assert main([*arguments, "-o", str(tmp_path / "found.json"), "--plot", str(tmp_path / "plot.png")]) == 0
     out = capfd.readouterr().out
     assert out.startswith("against                  llama.cpp (xllamacpp ") and "positions                96" in out

@@ -181,12 +181,38 @@ def test_packed_weights_of_unknown_meaning(capsys, tmp_path):
     assert status == 1 and "whether weight_scale multiplies or divides" in out
 
 
+def test_a_head_that_the_config_ties(capsys, tmp_path):
+    """A copy of the embedding passes; anything else contradicts the config."""
+    folder = LLAMA.write_huggingface(tmp_path / "model")
+    (folder / "config.json").write_text(json.dumps({**LLAMA.config(), "tie_word_embeddings": True}))
+    status, out, _ = call(capsys, "check", folder)
+    assert status == 1 and "lm_head.weight differs from model.embed_tokens.weight (row 0)" in out
+    tensors = load_file(folder / "model.safetensors")
+    save_file({**tensors, "lm_head.weight": tensors["model.embed_tokens.weight"].copy()}, folder / "model.safetensors")
+    status, out, _ = call(capsys, "check", folder)
+    assert status == 0 and "head: tied" in out
+
+
+def test_a_bitnet_without_its_sub_norms(capsys, tmp_path):
+    """Its class has them always; a checkpoint without is a part of one."""
+    folder = BITNET.write_huggingface(tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: t for name, t in tensors.items() if "sub_norm" not in name}, folder / "model.safetensors")
+    status, out, _ = call(capsys, "check", folder)
+    assert status == 1 and "tensor model.layers.0.self_attn.attn_sub_norm.weight and 3 more missing" in out
+    path = LLAMA.write_gguf(tmp_path / "m.gguf", "bitnet")
+    status, out, _ = call(capsys, "check", path)
+    assert status == 1 and "tensor blk.0.attn_sub_norm.weight and 3 more missing from the file" in out
+
+
 @pytest.mark.parametrize("metadata, message", [
     ({"general.architecture": "qwen35"}, "gated DeltaNet"), ({"general.architecture": "qwen3"}, "QK-norm"),
     ({"llama.rope.scaling.type": "yarn"}, "rotary embedding (llama.rope.scaling.type 'yarn')"),
     ({"llama.expert_count": 8}, "mixture of experts"), ({"split.count": 3}, "a model in 3 files"),
     ({"llama.rope.dimension_count": 64}, "llama.rope.dimension_count is 64"),
     ({"llama.vocab_size": 301}, "llama.vocab_size is 301"),
+    ({"llama.rope.scaling.attn_factor": 2.0}, "scaled rotary embeddings (llama.rope.scaling.attn_factor 2.0)"),
+    ({"llama.attention.causal": False}, "attention to later positions (llama.attention.causal False)"),
     ({"llama.attention.sliding_window": 512}, "sliding window")])
 def test_gguf_metadata_refused_by_name(capsys, tmp_path, metadata, message):
     path = LLAMA.write_gguf(tmp_path / "m.gguf", "llama", metadata=metadata)

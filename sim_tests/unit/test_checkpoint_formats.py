@@ -255,6 +255,26 @@ def test_rotary_frequencies(tmp_path):
     newer = content.config()
     newer["rope_parameters"] = {**newer.pop("rope_scaling"), "rope_theta": newer.pop("rope_theta")}
     assert parse_config(newer).rope == scaled
+    newer["rope_scaling"] = {"type": "linear", "factor": 2.0, "rope_theta": 7e3}
+    assert parse_config(newer).rope == Rope(7e3, linear_factor=2.0)
+
+
+@pytest.mark.parametrize("model_type, theta", [("bitnet", 5e5), ("llama", 1e4)])
+def test_a_config_without_a_rotary_base(model_type, theta):
+    """transformers' default of the model type (sim_tests/oracles/test_settings.py asks transformers itself)."""
+    config = Synthetic(replace(LLAMA, model_type=model_type)).config()
+    del config["rope_theta"]
+    assert parse_config(config).rope == Rope(theta)
+
+
+@pytest.mark.parametrize("metadata, factor", [
+    ({"rope.scaling.factor": 2.0}, 2.0), ({"rope.scale_linear": 2.0}, 2.0),
+    ({"rope.scaling.type": "none", "rope.scaling.factor": 2.0}, 1.0)])
+def test_a_linear_factor_in_a_gguf_file(tmp_path, metadata, factor):
+    """As llama.cpp reads it (sim_tests/oracles/test_llama_cpp.py)."""
+    more = {f"llama.{key}": value for key, value in metadata.items()}
+    path = Synthetic(LLAMA).write_gguf(tmp_path / "m.gguf", "llama", "TQ2_0", metadata=more)
+    assert Model(path).config.rope == Rope(LLAMA.theta, linear_factor=factor)
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------

@@ -220,6 +220,7 @@ BAD_MODELS = {
     "quantisation is text": (lambda f: change_config(f, quantization_config="bitnet"), "quantization_config"),
     "quantisation is another": (lambda f: change_config(f, quantization_config={"quant_method": "gptq"}),
                                 "quant_method 'gptq' is not ternary"),
+    "tied is text": (lambda f: change_config(f, tie_word_embeddings="no"), "tie_word_embeddings is 'no'; true or"),
     "rope parameters are text": (lambda f: change_config(f, rope_parameters="yarn"), "rope_parameters"),
     "architectures are a number": (lambda f: change_config(f, architectures=5, model_type="llama",
                                                            quantization_config=None), "architectures"),

@@ -44,7 +44,7 @@ class Faulty:
 
 def test_layers(model: Path, tmp_path: Path, monkeypatch, capfd):
     monkeypatch.setattr(transformers_model, "TransformersModel", Faulty)
-    arguments = ["verify", "--model", str(model), "--positions", "32", "--length", "16", "--layers", "-q",
+    arguments = ["verify", str(model), "--positions", "32", "--length", "16", "--layers", "-q",
                  "--plot", str(tmp_path / "plot.png"), "-o", str(tmp_path / "found.json")]
     assert main(arguments) == 0
     out = capfd.readouterr().out
@@ -70,7 +70,7 @@ def test_layers(model: Path, tmp_path: Path, monkeypatch, capfd):
 ])
 def test_refusals(model: Path, monkeypatch, capfd, change: list[str], message: str):
     monkeypatch.setattr(transformers_model, "TransformersModel", Faulty)
-    assert main(["verify", "--model", str(model), "-q", *change]) == 1
+    assert main(["verify", str(model), "-q", *change]) == 1
     err = capfd.readouterr().err
     assert message in err and len(err.splitlines()) == 1
 
