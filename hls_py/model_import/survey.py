@@ -60,8 +60,7 @@ def _read_all(found: Survey, model: Model, progress: bool) -> None:
         try:
             read()
         except TellmeError as error:
-            if str(error) not in found.items:
-                found.items.append(str(error))
+            found.items.append(str(error))
 
     nonzero = 0
 
@@ -78,7 +77,8 @@ def _read_all(found: Survey, model: Model, progress: bool) -> None:
             if present.get(part, True):
                 attempt(lambda layer=layer, part=part: model.source.gain(layer, part))  # type: ignore[misc]
     attempt(model.final_gain)
-    attempt(lambda: _read_rows(model.embedding_rows()))
+    if not c.tied_head:
+        attempt(lambda: _read_rows(model.embedding_rows()))
     attempt(lambda: _read_rows(model.head_rows()))
     found.zeros = 1 - nonzero / found.ternary_weights
 
