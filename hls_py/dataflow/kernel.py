@@ -64,7 +64,10 @@ class Kernel:
         return f"<kernel {self.name}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        bound = self.signature.bind(*args, **kwargs).arguments
+        if kwargs or len(args) != len(self.arguments):  # binding is slow, and names what is wrong
+            bound = self.signature.bind(*args, **kwargs).arguments
+        else:
+            bound = {port.name: value for port, value in zip(self.arguments, args)}
         if any(isinstance(x, Value) for x in bound.values()):
             return self.function(**bound)  # inside another kernel
         if self._evaluator is None:

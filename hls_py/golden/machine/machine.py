@@ -8,6 +8,7 @@ product, they multiply as fast as float32 out of memory would.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,10 @@ from hls_py.golden.machine.kv_cache import KvCache, Tile
 from hls_py.golden.machine.memory import Memory, Striped
 from hls_py.golden.machine.passes import Group, Pass, StopError, read_pass
 from hls_py.golden.machine.precision import FloatTiles, Precision
+from hls_py.golden.machine.products import Drain, Fields, Products
 from hls_py.golden.machine.recorder import EMBEDDING, Recorder, natural_order
-from hls_py.golden.machine.weight_stream import Key, Record, WeightStream
+from hls_py.golden.machine.weight_stream import Record, Remembered, WeightStream
 from hls_py.golden.ternary_matmul.encoding import decode_tile
-from hls_py.golden.ternary_matmul.engine import matmul_weights
 from hls_py.golden.vector_unit.drain import drain_residual, gated, quantise_heads, rotated_heads, row_scales
 from hls_py.golden.vector_unit.gather import gather_embedding, gather_rotary
 from hls_py.golden.vector_unit.quantise import quantise
@@ -38,7 +39,8 @@ from rtl.contract.pass_descriptor import RESULT_HEADER, RowFlag, result_bytes
 from rtl.contract.register_map import ErrorCause
 from rtl.contract.stream_records import HEAD_CHUNK_ROWS, Destination
 
-Fields = dict[str, int]
+decode = lru_cache(maxsize=1 << 14)(words.decode)
+"""Every token runs the same commands; the fields are not to be changed."""
 
 
 class Machine:
@@ -57,11 +59,11 @@ class Machine:
         self.slot_token = np.zeros(params.max_slots, np.int64)
         self.recorder: Recorder | None = None
         self.float_tiles = FloatTiles()
-        self._made: dict[Key, Any] = {}
+        self.remembered = Remembered()
 
     def forget_weights(self) -> None:
         """Drop what is remembered of the weight stream; for when the host has written over it."""
-        self._made.clear()
+        self.remembered = Remembered()
 
     def run_pass(self, address: int) -> None:
         """Execute the pass described at ``address``; raises :class:`StopError` with the hardware's cause."""
@@ -71,8 +73,8 @@ class Machine:
     def made(self, record: Record, make: Callable[[np.ndarray], Any]) -> Any:
         """``make(payload)``, once for every record."""
         if record.payload is not None:
-            self._made[record.key] = make(record.payload)
-        return self._made[record.key]
+            self.remembered.made[record.key] = make(record.payload)
+        return self.remembered.made[record.key]
 
 
 class _Run:
@@ -81,7 +83,7 @@ class _Run:
     def __init__(self, machine: Machine, described: Pass):
         self.machine, self.params, self.described = machine, machine.params, described
         self.count = len(described.rows)
-        self.stream = WeightStream(machine.memory, described.extents, machine.params, machine._made)
+        self.stream = WeightStream(machine.memory, described.extents, machine.params, machine.remembered)
         self.tables = Striped(machine.memory, machine.table_bases, self.params.port_bytes)
         self.kv = Striped(machine.memory, machine.kv_bases, self.params.port_bytes)
         self.tokens = [int(machine.slot_token[r.token]) if r.flags & RowFlag.TOKEN_FROM_SLOT else r.token
@@ -90,9 +92,11 @@ class _Run:
         self.vector = np.zeros((self.count, 0), np.float32)
         self.gains: list[np.ndarray | None] = [None, None]
         self.activation: list[tuple[np.ndarray, np.ndarray] | None] = [None, None]
-        self.tiles: list[np.ndarray] = []
+        self.products = Products()
         self.heads: dict[DrainMode, tuple[np.ndarray, np.ndarray]] = {}
         self.float_heads: dict[DrainMode, np.ndarray] = {}
+        self.layer_tiles: dict[tuple[int, int, int], list[tuple[int, Tile]]] = {}
+        """By layer, group and KV head: what ATTEND has read, KV_WRITE writes."""
         self.quantised = 0
         self.cos = self.sin = np.zeros((self.count, 0), np.float32)
         self.operands: tuple[np.ndarray, np.ndarray] | None = None
@@ -108,9 +112,12 @@ class _Run:
         for number in range(len(program) // words.COMMAND_BYTES):
             raw = program[number * words.COMMAND_BYTES:(number + 1) * words.COMMAND_BYTES]
             try:
-                opcode, fields = words.decode(raw)
+                opcode, fields = decode(raw)
             except ValueError:
                 raise StopError(ErrorCause.BAD_COMMAND, number) from None
+            if opcode not in (Opcode.TILE, Opcode.DRAIN):
+                for drain in self.products.drained():
+                    self.write_drained(drain)
             if opcode is Opcode.END:
                 return
             handlers[opcode](fields)  # type: ignore[arg-type]
@@ -187,26 +194,27 @@ class _Run:
         codes, _ = self._activation(f["activation"])
         weights = self.machine.made(record, lambda payload: np.ascontiguousarray(
             decode_tile(payload.tobytes(), self.params, slices, steps)))
-        self.tiles.append(matmul_weights(weights, codes))
+        self.products.multiply(weights, codes)
 
     def drain(self, f: Fields) -> None:
-        mode = DrainMode(f["mode"])
-        _, activation_scale = self._activation(f["activation"])
-        acc = self.tiles.pop(0)[:, :f["outputs"]]
-        scale = row_scales(activation_scale, np.float32(f["scale"]))
-        first = f["first_word"] * self.params.vector_lanes
+        heads = f["mode"] in (DrainMode.QUERY, DrainMode.KEY, DrainMode.VALUE)
+        first = (f["first_head"] * round_up(f["head_dim"], VECTOR_ALIGN) if heads
+                 else f["first_word"] * self.params.vector_lanes)
+        self.products.drain(f, self._activation(f["activation"])[1], first)
+
+    def write_drained(self, drain: Drain) -> None:
+        f, mode, sums = drain.fields, DrainMode(drain.fields["mode"]), drain.sums
+        scale = row_scales(drain.activation_scale, np.float32(f["scale"]))
         if mode is DrainMode.RESIDUAL:
-            part = slice(first, first + f["outputs"])
-            self.residual[:, part] = drain_residual(acc, scale, self.residual[:, part])
+            part = slice(drain.first, drain.last)
+            self.residual[:, part] = drain_residual(sums[0], scale, self.residual[:, part])
         elif mode is DrainMode.GATED:
-            up = self.tiles.pop(0)[:, :f["outputs"]]
-            up_scale = row_scales(activation_scale, np.float32(f["scale2"]))
-            values = gated(acc, up, scale, up_scale, ActivationFunction(f["function"]))
-            self._write_vector(first, values)
+            up_scale = row_scales(drain.activation_scale, np.float32(f["scale2"]))
+            self._write_vector(drain.first, gated(sums[0], sums[1], scale, up_scale, ActivationFunction(f["function"])))
         else:
             dims = round_up(f["head_dim"], VECTOR_ALIGN)
             rotate = mode is not DrainMode.VALUE
-            values = rotated_heads(acc.reshape(self.count, -1, dims), scale, self.cos if rotate else None,
+            values = rotated_heads(sums[0].reshape(self.count, -1, dims), scale, self.cos if rotate else None,
                                    self.sin if rotate else None, rotate, f["head_dim"])
             codes, scales = quantise_heads(values)
             if f["first_head"]:
@@ -214,6 +222,7 @@ class _Run:
                 codes, scales = np.concatenate([before[0], codes], 1), np.concatenate([before[1], scales], 1)
                 values = np.concatenate([self.float_heads[mode], values], 1)
             self.heads[mode], self.float_heads[mode] = (codes, scales), values
+            self.layer_tiles.clear()
 
     def _write_vector(self, first: int, values: np.ndarray) -> None:
         width = first + values.shape[1]
@@ -238,20 +247,22 @@ class _Run:
         layout = TileLayout(f["head_dim"], self.params.beat_bytes)
         return KvCache(self.kv, layout, f["layer_beat"] + head * f["head_beats"], f["block_beats"])
 
-    def _tiles(self, f: Fields, group: Group, head: int, with_past: bool) -> list[tuple[int, Tile]]:
-        """(block number, tile) with the pass's new positions filled in, oldest first."""
-        keys, key_scales = self.heads[DrainMode.KEY]
-        values, value_scales = self.heads[DrainMode.VALUE]
-        cache = self._cache(f, head)
-        blocks = self._blocks(group, f["layer"], head)
-        out = []
-        for index, at, rows in _new_positions(group, with_past):
-            block = int(blocks[group.blocks - 1 - index])
-            tile = cache.read(block)
-            tile.keys[at], tile.key_scales[at] = keys[rows, head], key_scales[rows, head]
-            tile.values[at], tile.value_scales[at] = values[rows, head], value_scales[rows, head]
-            out.append((block, tile))
-        return out
+    def _tiles(self, f: Fields, group: Group, head: int) -> list[tuple[int, Tile]]:
+        """(block number, tile) of a layer's tiles with the pass's new positions filled in, oldest first."""
+        place = f["layer"], group.first_row, head
+        if place not in self.layer_tiles:
+            keys, key_scales = self.heads[DrainMode.KEY]
+            values, value_scales = self.heads[DrainMode.VALUE]
+            cache = self._cache(f, head)
+            blocks = self._blocks(group, f["layer"], head)
+            out = self.layer_tiles[place] = []
+            for index, at, rows in _new_positions(group):
+                block = int(blocks[group.blocks - 1 - index])
+                tile = cache.read(block)
+                tile.keys[at], tile.key_scales[at] = keys[rows, head], key_scales[rows, head]
+                tile.values[at], tile.value_scales[at] = values[rows, head], value_scales[rows, head]
+                out.append((block, tile))
+        return self.layer_tiles[place]
 
     def attend(self, f: Fields) -> None:
         per_kv, head_dim = f["queries_per_kv"], f["head_dim"]
@@ -262,7 +273,7 @@ class _Run:
             rows = slice(group.first_row, group.first_row + group.rows)
             seen = np.array([[self.described.rows[r].visible >> (group.first_row + j) & 1 for j in range(group.rows)]
                              for r in range(rows.start, rows.stop)], bool)
-            by_head = [[tile for _, tile in self._tiles(f, group, head, True)] for head in range(f["kv_heads"])]
+            by_head = [[tile for _, tile in self._tiles(f, group, head)] for head in range(f["kv_heads"])]
 
             def gathered(part: str, by_head: list[list[Tile]] = by_head) -> np.ndarray:
                 """[positions, kv_heads, …]."""
@@ -304,7 +315,7 @@ class _Run:
         for head in range(f["kv_heads"]):
             blocks = self._blocks(group, f["layer"], head)
             tiles = []
-            for index, at, rows in _new_positions(group, True):
+            for index, at, rows in _new_positions(group):
                 block = int(blocks[group.blocks - 1 - index])
                 tile = self.machine.float_tiles.tile(
                     f["layer_beat"] + head * f["head_beats"] + block * f["block_beats"], d)
@@ -319,7 +330,7 @@ class _Run:
         for group in self.described.groups:
             for head in range(f["kv_heads"]):
                 cache = self._cache(f, head)
-                for block, tile in self._tiles(f, group, head, False):
+                for block, tile in self._tiles(f, group, head)[group.past // TILE_POSITIONS:]:
                     cache.write(block, tile)
 
     # ---- recording --------------------------------------------------------------------------------------------------
@@ -398,14 +409,11 @@ def _bf16(bits: np.ndarray) -> np.ndarray:
     return float32.bits_to_float(bits.astype(np.int64) << 16)
 
 
-def _new_positions(group: Group, with_past: bool) -> list[tuple[int, slice, slice]]:
-    """(tile index, places in the tile, rows of the pass) of a group's new positions, for each of its tiles.
-
-    Without ``with_past`` only tiles that take some.
-    """
+def _new_positions(group: Group) -> list[tuple[int, slice, slice]]:
+    """(tile index, places in the tile, rows of the pass) of a group's new positions, for each of its tiles."""
     newest = (group.past + group.rows - 1) // TILE_POSITIONS
     out = []
-    for index in range(0 if with_past else group.past // TILE_POSITIONS, newest + 1):
+    for index in range(newest + 1):
         start = index * TILE_POSITIONS
         first, last = max(start, group.past), min(start + TILE_POSITIONS, group.past + group.rows)
         first = min(first, last)

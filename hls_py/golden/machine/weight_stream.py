@@ -18,6 +18,15 @@ Key = tuple[int, bytes, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
+class Header:
+    """A record's first beat: ``address`` on port 0, its fields, its bytes."""
+
+    address: int
+    fields: dict[str, int | float]
+    raw: bytes
+
+
+@dataclass(frozen=True)
 class Record:
     """``payload`` is None where the consumer has made its own of it before; see :meth:`WeightStream.next`."""
 
@@ -26,15 +35,24 @@ class Record:
     payload: np.ndarray | None
 
 
-class WeightStream:
-    """Reads record after record; ``made`` holds what consumers made of records whose CRC was found right.
+class Remembered:
+    """Headers by extent and beat, and what consumers made of records whose CRC was found right.
 
     It stays true as long as nobody writes over the stream.
     """
 
-    def __init__(self, memory: Memory, extents: list[Extent], params: DesignParams, made: dict[Key, Any]):
-        self.memory, self.extents, self.params, self.made = memory, extents, params, made
+    def __init__(self) -> None:
+        self.headers: dict[tuple[tuple[int, ...], int], Header] = {}
+        self.made: dict[Key, Any] = {}
+
+
+class WeightStream:
+    """Reads record after record."""
+
+    def __init__(self, memory: Memory, extents: list[Extent], params: DesignParams, remembered: Remembered):
+        self.memory, self.extents, self.params, self.remembered = memory, extents, params, remembered
         self.extent, self.beat, self.sequence = 0, 0, 0
+        self._read_ahead: Header | None = None
 
     def _spans(self, count: int) -> list[tuple[Extent, int, int]]:
         """(extent, first beat, beats) of the next beats, over extents' ends; moves on behind them."""
@@ -61,38 +79,46 @@ class WeightStream:
 
     def peek_destination(self) -> Destination | None:
         """Destination of the next record, None at the end of the extents."""
-        if self.extent >= len(self.extents):
+        if self._read_ahead is None and self.extent >= len(self.extents):
             return None
-        mark = self.extent, self.beat, self.sequence
-        header = self._header()[0]
-        self.extent, self.beat, self.sequence = mark
-        return Destination(int(header["destination"]))
+        return Destination(int(self._header().fields["destination"]))
 
-    def _header(self) -> tuple[dict[str, int | float], bytes]:
-        raw = self._read(self._spans(1)).tobytes()
-        header = RECORD_HEADER.unpack(raw)
-        if header["magic"] != MAGIC:
+    def _header(self) -> Header:
+        """The next record's; the stream stands behind it then."""
+        if self._read_ahead is None:
+            (extent, beat, _), = spans = self._spans(1)
+            header = self.remembered.headers.get((extent.bases, beat))
+            if header is None:
+                raw = self._read(spans).tobytes()
+                header = Header(extent.bases[0] + beat * self.params.port_bytes, RECORD_HEADER.unpack(raw), raw)
+                self._check(header)
+                self.remembered.headers[extent.bases, beat] = header
+            self.sequence = int(header.fields["sequence"]) + 1
+            self._read_ahead = header
+        return self._read_ahead
+
+    def _check(self, header: Header) -> None:
+        if header.fields["magic"] != MAGIC:
             raise StopError(ErrorCause.RECORD_MAGIC, self.sequence)
-        if header["destination"] not in list(Destination) or not header["beats"]:
-            raise StopError(ErrorCause.RECORD_FRAMING, int(header["sequence"]))
-        self.sequence = int(header["sequence"]) + 1
-        return header, raw
+        if header.fields["destination"] not in list(Destination) or not header.fields["beats"]:
+            raise StopError(ErrorCause.RECORD_FRAMING, int(header.fields["sequence"]))
 
     def next(self, destination: Destination, beats: int | None = None, form: tuple[int, ...] = ()) -> Record:
         """The next record; ``form`` becomes part of its key.
 
         Raises :class:`StopError` when it is for another destination, has another length, or its CRC fails. Who puts
-        something under its key into ``made`` doesn't get its payload again.
+        something under its key into ``remembered.made`` doesn't get its payload again.
         """
-        key_address = self.extents[self.extent].bases[0] + self.beat * self.params.port_bytes
-        header, raw = self._header()
-        if header["destination"] != destination or (beats is not None and header["beats"] != beats):
-            raise StopError(ErrorCause.RECORD_FRAMING, int(header["sequence"]))
-        spans = self._spans(int(header["beats"]))
-        key = (key_address, raw[:16], form)
-        if key in self.made:
-            return Record(int(header["flags"]), key, None)
+        header, self._read_ahead = self._header(), None
+        sequence, length = int(header.fields["sequence"]), int(header.fields["beats"])
+        if header.fields["destination"] != destination or (beats is not None and length != beats):
+            raise StopError(ErrorCause.RECORD_FRAMING, sequence)
+        spans = self._spans(length)
+        key = (header.address, header.raw[:16], form)
+        flags = int(header.fields["flags"])
+        if key in self.remembered.made:
+            return Record(flags, key, None)
         payload = self._read(spans)
-        if record_crc(raw, payload.tobytes()) != header["crc"]:
-            raise StopError(ErrorCause.RECORD_CRC, int(header["sequence"]))
-        return Record(int(header["flags"]), key, payload)
+        if record_crc(header.raw, payload.tobytes()) != header.fields["crc"]:
+            raise StopError(ErrorCause.RECORD_CRC, sequence)
+        return Record(flags, key, payload)
