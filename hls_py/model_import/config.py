@@ -29,6 +29,9 @@ _DEFAULTS = {"bitnet": _Defaults("relu2", 1e-5, 5e5), "llama": _Defaults("silu",
 MAX_POSITIONS = 1 << 20
 """Bounds the rotary table that a config can ask for."""
 
+MAX_ANGLE = 1 << 24
+"""Radians; beyond them neighbouring float32 angles are more than one apart."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -86,6 +89,10 @@ class ModelConfig:
         if self.max_positions > MAX_POSITIONS:
             raise TellmeError(f"{where}: a context of {self.max_positions} positions; at most {MAX_POSITIONS} are "
                               "supported")
+        if self.rope.fastest * self.max_positions > MAX_ANGLE:
+            allowed = MAX_ANGLE / self.max_positions
+            raise TellmeError(f"{where}: the rotary embedding turns by up to {self.rope.fastest:.4g} radians a "
+                              f"position; over {self.max_positions} positions at most {allowed:.4g} are supported")
 
 
 def read_config(folder: Path) -> ModelConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from decimal import Decimal, localcontext
 
 import numpy as np
 
@@ -36,15 +37,28 @@ class Rope:
             return "llama3"
         return "divisors" if self.divisors else "plain" if self.linear_factor == 1 else "linear"
 
+    @property
+    def fastest(self) -> float:
+        """Radians a position that no pair's frequency exceeds."""
+        slowed = [self.linear_factor, *(self.divisors or ()), *([self.llama3.factor] if self.llama3 else [])]
+        return max(1.0, 1 / self.theta) * max(1.0, 1 / min(slowed))
+
     def frequencies(self, head_dim: int) -> np.ndarray:
-        """float32 [head_dim/2], radians a position; every step in float32, as transformers does it."""
+        """float32 [head_dim/2], radians a position; every step rounded to float32, as in transformers."""
         exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-        plain = np.float32(1) / np.power(np.float32(self.theta), exponents, dtype=np.float32)
+        plain = np.float32(1) / _powers(np.float32(self.theta), exponents)
         if self.divisors:
             return (plain / np.asarray(self.divisors, np.float32)).astype(np.float32)
         if self.llama3:
             return _llama3(plain, self.llama3)
         return plain if self.linear_factor == 1 else (plain / np.float32(self.linear_factor)).astype(np.float32)
+
+
+def _powers(base: np.float32, exponents: np.ndarray) -> np.ndarray:
+    """float32 baseᵉ. NumPy's and libm's depend on the CPU, and an image must not; decimals are the same everywhere."""
+    with localcontext() as context:
+        context.prec = 30
+        return np.array([float(Decimal(float(base)) ** Decimal(float(e))) for e in exponents], np.float32)
 
 
 def _llama3(plain: np.ndarray, scaling: Llama3Scaling) -> np.ndarray:

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from hls_py.model_import.parts import Rows
+from hls_py.packing.trigonometry import cosine_and_sine
 from hls_py.schedule.program import TableLayout
 from hls_py.schedule.shape import ModelShape
 
@@ -18,7 +19,7 @@ CHUNK_ROWS = 4096
 def rotary_rows(frequencies: np.ndarray, first: int, last: int) -> np.ndarray:
     """float32 [last − first, 2·pairs]: cos and sin of each pair's angle at these positions, alternating."""
     angles = np.arange(first, last, dtype=np.float32)[:, None] * frequencies
-    return np.stack([np.cos(angles), np.sin(angles)], axis=2).reshape(last - first, -1)
+    return np.stack(cosine_and_sine(angles), axis=2).reshape(last - first, -1)
 
 
 def write_tables(file: BinaryIO, shape: ModelShape, embedding: Rows) -> None:
