@@ -18,7 +18,15 @@ from hls_py.commands.common import add_model_asked_about, add_quiet
 from hls_py.errors import TellmeError
 from hls_py.golden.machine.precision import ATTENTION_OPERANDS, PARTS
 from hls_py.model_import.config import read_config
-from hls_py.oracles.agreement import Agreement, BlockError, compare, compare_blocks, first_divergence, nats_of
+from hls_py.oracles.agreement import (
+    Agreement,
+    BlockError,
+    compare,
+    compare_blocks,
+    first_divergence,
+    nats_of,
+    perplexity_difference,
+)
 from hls_py.oracles.agreement_plot import draw
 from hls_py.oracles.oracle import ORACLES, Blocks, choose, open_layered_oracle, open_oracle
 from hls_py.progress import Progress
@@ -199,10 +207,11 @@ def print_agreement(found: Agreement, oracle: str, is_text: bool) -> None:
           f"KL divergence            {found.kl_nats:.6f} nats\n"
           f"mean error of the logits {100 * found.mean_logit_error:.2f} % of their standard deviation")
     if is_text:
+        difference = perplexity_difference(found.sequence_nats, found.oracle_sequence_nats)
         print(f"nats a token             golden {found.nats_per_token:.5f}, "
               f"{oracle} {found.oracle_nats_per_token:.5f}\n"
               f"perplexity               golden {np.exp(found.nats_per_token):.4f}, "
-              f"{oracle} {np.exp(found.oracle_nats_per_token):.4f}: {100 * (found.perplexity_ratio - 1):+.3f} %")
+              f"{oracle} {np.exp(found.oracle_nats_per_token):.4f}: {difference}")
 
 
 def print_blocks(errors: list[BlockError], tolerance: float, length: int) -> None:
@@ -224,8 +233,10 @@ def _row(row: int, length: int) -> str:
 
 
 def print_decisions(costs: dict[str, Agreement], hardware: Agreement) -> None:
-    print("\nin float             perplexity   what int8 costs   argmax    mean error of the logits")
+    print("\nin float             perplexity   what int8 costs       argmax    mean error of the logits")
     for name, cost in (("nothing (hardware)", hardware), *costs.items()):
-        saved = np.exp(hardware.nats_per_token - cost.nats_per_token) - 1
-        print(f"{name:20} {np.exp(cost.nats_per_token):10.4f}   {100 * saved:+13.3f} %   "
+        difference = perplexity_difference(hardware.sequence_nats, cost.sequence_nats)
+        print(f"{name:20} {np.exp(cost.nats_per_token):10.4f}   {'' if cost is hardware else str(difference):20}  "
               f"{100 * cost.argmax_agreement:5.2f} %   {100 * cost.mean_logit_error:5.2f} %")
+    if len(hardware.sequence_nats) > 1:
+        print("±: the standard error of the mean over the sequences")

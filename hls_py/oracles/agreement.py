@@ -24,6 +24,32 @@ class Agreement:
     """Golden's perplexity over the oracle's."""
     mean_logit_error: float
     """Mean |difference| over the standard deviation of the oracle's logits."""
+    sequence_nats: list[float]
+    """Nats a token of golden, by sequence."""
+    oracle_sequence_nats: list[float]
+
+
+@dataclass(frozen=True)
+class PerplexityDifference:
+    """Of two models on the same sequences: (perplexity / the other's − 1), and its standard error.
+
+    The error is that of the mean difference of nats over the sequences; NaN for a single one.
+    """
+
+    relative: float
+    standard_error: float
+
+    def __str__(self) -> str:
+        spread = "" if np.isnan(self.standard_error) else f" ± {100 * self.standard_error:.3f} %"
+        return f"{100 * self.relative:+.3f} %{spread}"
+
+
+def perplexity_difference(nats: list[float], others: list[float]) -> PerplexityDifference:
+    """Of nats a token by sequence."""
+    differences = np.subtract(nats, others)
+    ratio, count = float(np.exp(differences.mean())), len(differences)
+    error = float(differences.std(ddof=1)) / count**0.5 if count > 1 else float("nan")
+    return PerplexityDifference(ratio - 1, ratio * error)
 
 
 @dataclass(frozen=True)
@@ -41,19 +67,22 @@ class BlockError:
 
 def compare(ours: np.ndarray, theirs: np.ndarray, tokens: np.ndarray) -> Agreement:
     """Figures of logits [sequences, n, vocabulary] over all positions; nats over those that have a next token."""
-    mine, their, kl, same, error, theirs_std = 0.0, 0.0, 0.0, 0, 0.0, float(theirs.std())
+    mine: list[float] = []
+    their: list[float] = []
+    kl, same, error, theirs_std = 0.0, 0, 0.0, float(theirs.std())
     for a, b, ids in zip(ours, theirs, tokens):  # a sequence at a time: vocabularies are large
         log_a, log_b = log_softmax(a), log_softmax(b)
         kl += float((np.exp(log_b) * (log_b - log_a)).sum(axis=-1).mean())
-        mine -= float(np.take_along_axis(log_a[:-1], ids[1:, None], axis=-1).mean())
-        their -= float(np.take_along_axis(log_b[:-1], ids[1:, None], axis=-1).mean())
+        mine.append(-float(np.take_along_axis(log_a[:-1], ids[1:, None], axis=-1).mean()))
+        their.append(-float(np.take_along_axis(log_b[:-1], ids[1:, None], axis=-1).mean()))
         same += int((a.argmax(-1) == b.argmax(-1)).sum())
         error += float(np.abs(a - b).mean())
     count = len(tokens)
+    nats, oracle_nats = float(np.mean(mine)), float(np.mean(their))
     return Agreement(
-        positions=tokens.size, argmax_agreement=same / tokens.size, kl_nats=kl / count, nats_per_token=mine / count,
-        oracle_nats_per_token=their / count, perplexity_ratio=float(np.exp((mine - their) / count)),
-        mean_logit_error=error / count / theirs_std)
+        positions=tokens.size, argmax_agreement=same / tokens.size, kl_nats=kl / count, nats_per_token=nats,
+        oracle_nats_per_token=oracle_nats, perplexity_ratio=float(np.exp(nats - oracle_nats)),
+        mean_logit_error=error / count / theirs_std, sequence_nats=mine, oracle_sequence_nats=their)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

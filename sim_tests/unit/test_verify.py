@@ -12,7 +12,7 @@ from hls_py.cli import main
 from hls_py.commands import verify
 from hls_py.errors import TellmeError
 from hls_py.oracles import llama_cpp_model, transformers_model
-from hls_py.oracles.agreement import compare, compare_blocks, first_divergence
+from hls_py.oracles.agreement import compare, compare_blocks, first_divergence, perplexity_difference
 from hls_py.oracles.oracle import choose
 from sim_tests.harness.checkpoints import FAMILIES, Synthetic
 from sim_tests.harness.models import TinyModel
@@ -112,6 +112,35 @@ def test_figures():
     p = 1 / (1 + np.e)
     second = p * np.log(p / 0.5) + (1 - p) * np.log((1 - p) / 0.5)
     assert found.kl_nats == pytest.approx((0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25) + second) / 2)
+
+
+def test_the_spread_of_a_difference():
+    found = perplexity_difference([2.0, 2.1, 2.6], [2.0, 2.2, 2.4])
+    mean = (0.0 - 0.1 + 0.2) / 3
+    error = np.sqrt(sum((d - mean) ** 2 for d in (0.0, -0.1, 0.2)) / 2 / 3)
+    assert found.relative == pytest.approx(np.exp(mean) - 1)
+    assert found.standard_error == pytest.approx(np.exp(mean) * error)
+    assert str(found) == f"{100 * found.relative:+.3f} % ± {100 * found.standard_error:.3f} %"
+    assert str(perplexity_difference([2.0], [2.0])) == "+0.000 %"
+
+
+def test_decisions(model: Path, tmp_path: Path, monkeypatch, capfd):
+    """A line for each decision; the costs are of the same sequences as the hardware's line."""
+    monkeypatch.setattr(verify, "oracle_answers", lambda which, path, layout, tokens, layers: (
+        verify.golden_logits(path, tokens, True), {}, "itself"))
+    arguments = ["verify", str(model), "--positions", "32", "--length", "16", "--decisions", "-q",
+                 "-o", str(tmp_path / "found.json")]
+    assert main(arguments) == 0
+    out = capfd.readouterr().out
+    lines = {line[:20].strip(): line for line in out.splitlines()}
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert list(found["decisions"]) == ["queries", "kv", "attention_weights", "head", "queries and kv", "all"]
+    assert "100.00 %" in lines["nothing (hardware)"] and "±" not in lines["nothing (hardware)"]
+    for name, cost in found["decisions"].items():
+        difference = perplexity_difference(found["sequence_nats"], cost["sequence_nats"])
+        assert difference.relative and str(difference) in lines[name], name
+        assert f"{np.exp(cost['nats_per_token']):.4f}" in lines[name]
+    assert "±: the standard error" in out
 
 
 def test_first_divergence_is_the_first_in_order():
