@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hls_py.golden.machine.memory import Striped
+from hls_py.golden.machine.passes import Group
 from rtl.contract.kv_layout import HEADER_BYTES, TileLayout
 from rtl.contract.number_formats import SEGMENT_BYTES, TILE_POSITIONS
 
@@ -59,3 +60,17 @@ class KvCache:
 
     def write(self, block: int, tile: Tile) -> None:
         self.striped.write(self.first_beat + block * self.block_beats, pack_tile(tile, self.layout))
+
+
+def new_positions(group: Group) -> list[tuple[int, slice, slice]]:
+    """(tile index, places in the tile, rows of the pass) of a group's new positions, for each of its tiles."""
+    newest = (group.past + group.rows - 1) // TILE_POSITIONS
+    out = []
+    for index in range(newest + 1):
+        start = index * TILE_POSITIONS
+        first, last = max(start, group.past), min(start + TILE_POSITIONS, group.past + group.rows)
+        first = min(first, last)
+        row = group.first_row + first - group.past
+        out.append((index, slice(first - start, last - start) if first < last else slice(0, 0),
+                    slice(row, row + last - first) if first < last else slice(0, 0)))
+    return out

@@ -19,10 +19,10 @@ from hls_py.golden.attention.float_attention import float_attend
 from hls_py.golden.head.argmax import argmax
 from hls_py.golden.head.logits import logits_of, top_k
 from hls_py.golden.machine.blas import use_one_thread
-from hls_py.golden.machine.kv_cache import KvCache, Tile
+from hls_py.golden.machine.kv_cache import KvCache, Tile, new_positions
 from hls_py.golden.machine.memory import Memory, Striped
 from hls_py.golden.machine.passes import Group, Pass, StopError, read_pass
-from hls_py.golden.machine.precision import FloatTiles, Precision
+from hls_py.golden.machine.precision import FloatTiles, Precision, float_norm
 from hls_py.golden.machine.products import Drain, Fields, Products
 from hls_py.golden.machine.recorder import EMBEDDING, Recorder, natural_order
 from hls_py.golden.machine.weight_stream import Record, Remembered, WeightStream
@@ -256,7 +256,7 @@ class _Run:
             cache = self._cache(f, head)
             blocks = self._blocks(group, f["layer"], head)
             out = self.layer_tiles[place] = []
-            for index, at, rows in _new_positions(group):
+            for index, at, rows in new_positions(group):
                 block = int(blocks[group.blocks - 1 - index])
                 tile = cache.read(block)
                 tile.keys[at], tile.key_scales[at] = keys[rows, head], key_scales[rows, head]
@@ -315,7 +315,7 @@ class _Run:
         for head in range(f["kv_heads"]):
             blocks = self._blocks(group, f["layer"], head)
             tiles = []
-            for index, at, rows in _new_positions(group):
+            for index, at, rows in new_positions(group):
                 block = int(blocks[group.blocks - 1 - index])
                 tile = self.machine.float_tiles.tile(
                     f["layer_beat"] + head * f["head_beats"] + block * f["block_beats"], d)
@@ -407,24 +407,3 @@ class _Run:
 def _bf16(bits: np.ndarray) -> np.ndarray:
     """float32 behind bfloat16 bits."""
     return float32.bits_to_float(bits.astype(np.int64) << 16)
-
-
-def _new_positions(group: Group) -> list[tuple[int, slice, slice]]:
-    """(tile index, places in the tile, rows of the pass) of a group's new positions, for each of its tiles."""
-    newest = (group.past + group.rows - 1) // TILE_POSITIONS
-    out = []
-    for index in range(newest + 1):
-        start = index * TILE_POSITIONS
-        first, last = max(start, group.past), min(start + TILE_POSITIONS, group.past + group.rows)
-        first = min(first, last)
-        row = group.first_row + first - group.past
-        out.append((index, slice(first - start, last - start) if first < last else slice(0, 0),
-                    slice(row, row + last - first) if first < last else slice(0, 0)))
-    return out
-
-
-def float_norm(x: np.ndarray, gains: np.ndarray | None, inverse_count: float, epsilon: float) -> np.ndarray:
-    """float32 x·g/√(mean x² + ε)."""
-    wide = x.astype(np.float64)
-    root = np.sqrt((wide * wide).sum(axis=1, keepdims=True) * inverse_count + epsilon)
-    return (wide * (1.0 if gains is None else gains) / root).astype(np.float32)

@@ -58,3 +58,10 @@ class FloatTiles:
         if beat not in self._tiles or self._tiles[beat][0].shape[1] != dims:
             self._tiles[beat] = np.zeros((128, dims), np.float32), np.zeros((128, dims), np.float32)
         return self._tiles[beat]
+
+
+def float_norm(x: np.ndarray, gains: np.ndarray | None, inverse_count: float, epsilon: float) -> np.ndarray:
+    """float32 x·g/√(mean x² + ε)."""
+    wide = x.astype(np.float64)
+    root = np.sqrt((wide * wide).sum(axis=1, keepdims=True) * inverse_count + epsilon)
+    return (wide * (1.0 if gains is None else gains) / root).astype(np.float32)

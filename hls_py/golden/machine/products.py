@@ -1,8 +1,8 @@
 """The ternary products of a pass, and which of them are drained together.
 
-A matrix is as many tiles as the accumulators need, each with a TILE and a DRAIN. Golden holds them back until another
-command wants to see what came of them: then neighbours that are drained alike are drained as one array. The work is
-element-wise, so its bits are the same however the columns are cut, and NumPy likes few, large arrays.
+A matrix is as many tiles as the accumulators need, each with a TILE and a DRAIN. Golden holds drains back until another
+command wants to see what came of them; neighbours that are drained alike are one array then. The work is element-wise,
+so its bits are the same however the columns are cut, and NumPy likes few, large arrays.
 """
 
 from __future__ import annotations
