@@ -26,9 +26,13 @@ from sim_tests.harness.simulation import Ports, Simulator, StreamJob
 
 SHIM = Path(__file__).with_suffix(".cpp")
 BUILD_ARGS = ("--cc", "--exe", "--build", "-j", "2", "--prefix", "Vtop", "-o", "libtop.so", *LINT_WAIVERS, "-Wno-lint",
-              "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "-MAKEFLAGS", "OPT_FAST=-O1",
+              "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert",
               "-MAKEFLAGS", "VM_PARALLEL_BUILDS=0",  # one file: less to compile in all, and two benches build at a time
               "-CFLAGS", "-fPIC", "-LDFLAGS", "-shared")
+LARGE_DESIGN = 300_000
+"""Characters of Verilog. With -O1 the compiler takes three times as long, which benches of larger designs don't win
+back: they run for some thousand cycles, those of small ones for millions."""
+
 STREAM_ERRORS = {0: "", 1: "valid fell before the payload was taken", 2: "the payload changed before it was taken",
                  3: "valid depends on ready", 4: "a surplus payload is offered after the expected ones"}
 FAILED = 2**64 - 1
@@ -42,9 +46,11 @@ class VerilatedLibrary(Ports):
         self.port_numbers = {port: number for number, port in enumerate(self.shapes)}
         design = emit_design(component, self.name)
         ports = self._port_list(design)
-        folder = build_once("library", [design.verilog, *design.shared_modules, *BUILD_ARGS, *build_args, ports,
-                                        SHIM.read_text(), verilator_version()],
-                            lambda folder: self._build(design, ports, folder, build_args))
+        optimise = "-O0" if len(design.verilog) > LARGE_DESIGN else "-O1"
+        args = (*BUILD_ARGS, "-MAKEFLAGS", f"OPT_FAST={optimise}", *build_args)
+        folder = build_once("library", [design.verilog, *design.shared_modules, *args, ports, SHIM.read_text(),
+                                        verilator_version()],
+                            lambda folder: self._build(design, ports, folder, args))
         self.library = _declare(ctypes.CDLL(str(folder / "libtop.so")))
 
     def simulator(self) -> Simulator:
@@ -58,9 +64,9 @@ class VerilatedLibrary(Ports):
         return (f"#define HAS_CLOCK {int(design.clocked)}\n"
                 f"static std::vector<Port> list_ports(Vtop& top) {{\n    return {{\n{entries}    }};\n}}\n")
 
-    def _build(self, design: EmittedDesign, ports: str, folder: Path, build_args: tuple[str, ...]) -> None:
+    def _build(self, design: EmittedDesign, ports: str, folder: Path, args: tuple[str, ...]) -> None:
         (folder / "ports.h").write_text(ports)
-        command = [verilator_command(), *BUILD_ARGS, *build_args, "-CFLAGS", f"-I{folder}", "--top-module", self.name,
+        command = [verilator_command(), *args, "-CFLAGS", f"-I{folder}", "--top-module", self.name,
                    "-Mdir", str(folder), *map(str, write_sources(design, folder)), str(SHIM)]
         done = subprocess.run(command, env=tool_environment(), text=True, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
