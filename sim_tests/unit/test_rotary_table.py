@@ -16,10 +16,12 @@ from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 
 from hls_py.errors import TellmeError
 from hls_py.model_import.config import MAX_ANGLE, parse_config
+from hls_py.model_import.model import Model
 from hls_py.model_import.rope import Llama3Scaling, Rope
 from hls_py.packing.image import pack
 from hls_py.packing.tables import rotary_rows
 from hls_py.packing.trigonometry import cosine_and_sine
+from rtl.contract.design_params import DesignParams
 from sim_tests.harness.bench import bench_seed
 from sim_tests.harness.checkpoints import FAMILIES, Synthetic
 
@@ -81,9 +83,6 @@ packed(Path(sys.argv[1]), Path(sys.argv[2]))
 
 
 def packed(model: Path, folder: Path) -> Path:
-    from hls_py.model_import.model import Model
-    from rtl.contract.design_params import DesignParams
-
     params = DesignParams(tables=7, outputs=3, ports=1, port_bytes=16, max_hidden=256, max_inner=512)
     pack(Model(model), params, folder, progress=False)
     return folder
