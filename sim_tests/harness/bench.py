@@ -26,7 +26,6 @@ import json
 import os
 import random
 import re
-import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -38,24 +37,13 @@ from amaranth.lib import wiring
 from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge, Timer
 
-from hls_py.emit.verilator import (
-    LINT_WAIVERS,
-    build_once,
-    build_root,
-    tool_environment,
-    verilator_command,
-    verilator_version,
-    write_sources,
-)
+from hls_py.emit.verilator import build_root
 from rtl.streams.shared_module import emit_design
 from sim_tests.harness.ports import Ports
 from sim_tests.harness.streams import CLOCK_NS
+from sim_tests.harness.verilated import build_verilated
 
 PARAMETERS_VARIABLE = "TELLME_BENCH"
-# cocotb spends its time in Python, so the C++ is compiled for a short build: little optimised, and as one file, which
-# parses Verilator's headers once.
-BUILD_ARGS = ("--cc", "--exe", "--build", "--vpi", "--prefix", "Vtop", "--timescale", "1ns/1ps", *LINT_WAIVERS, "-O3",
-              "--x-assign", "fast", "-MAKEFLAGS", "OPT_FAST=-O0", "-MAKEFLAGS", "VM_PARALLEL_BUILDS=0")
 
 
 def bench_seed() -> int:
@@ -65,7 +53,7 @@ def bench_seed() -> int:
 
 
 def run_bench(component: wiring.Component, test_module: str, *, name: str | None = None, testcase: str | None = None,
-              build_args: tuple[str, ...] = (), **parameters: Any) -> None:
+              **parameters: Any) -> None:
     """Simulate ``component`` under the cocotb tests of ``test_module``; AssertionError says which failed and why.
 
     Parameters
@@ -73,13 +61,12 @@ def run_bench(component: wiring.Component, test_module: str, *, name: str | None
     test_module : dotted name of the module with the ``@cocotb.test()`` functions, usually ``__name__``.
     name        : top module of the Verilog; the class's name in lower case unless given.
     testcase    : run only the cocotb test of this name (a file with several benches for several components).
-    build_args  : more arguments for Verilator.
     parameters  : what the bench finds as attributes of ``bench_parameters()``; JSON values. ``seed`` is added.
     """
     __tracebackhide__ = True
     parameters.setdefault("seed", bench_seed())
     name = name or type(component).__name__.lower()
-    folder = build_simulation(component, name, build_args, waves_wanted())
+    folder = build_simulation(component, name, waves_wanted())
 
     settings = json.dumps({"parameters": parameters, "inputs": sorted(Ports(component).inputs)}, sort_keys=True)
     run_key = hashlib.sha256(f"{test_module}{testcase}{settings}{folder}".encode()).hexdigest()[:12]
@@ -117,37 +104,24 @@ def run_simulation(name: str, folder: Path, run_folder: Path, test_module: str, 
                               "PYTHONPATH": os.pathsep.join(sys.path), **environment})
 
 
-def build_simulation(component: wiring.Component, name: str, build_args: tuple[str, ...] = (),
-                     waves: bool = False) -> Path:
+def build_simulation(component: wiring.Component, name: str, waves: bool = False) -> Path:
     """Folder with the cocotb simulation of ``component``, compiled now unless an equal one was compiled before.
 
     Not built by cocotb's runner, which makes every signal of the design public: three times the C++, and slower.
     """
+    from cocotb_tools import config  # not needed by a running bench
     design = emit_design(component, name)
-    arguments = [*BUILD_ARGS, *(["--trace"] if waves else []), *build_args]
-    public = _public_ports(Ports(component, name), design.clocked)
-
-    def build(folder: Path) -> None:
-        from cocotb_tools import config  # not needed by a running bench
-        (folder / "ports.vlt").write_text(public)
-        command = [verilator_command(), *arguments, "--top-module", name, "-o", name, "-Mdir", str(folder),
-                   "-LDFLAGS", f"-Wl,-rpath,{config.libs_dir} -L{config.libs_dir} -lcocotbvpi_verilator",
-                   *map(str, (config.share_dir / "lib/verilator/verilator.cpp", folder / "ports.vlt",
-                              *write_sources(design, folder)))]
-        done = subprocess.run(command, env=tool_environment(), text=True, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        (folder / "build.log").write_text(done.stdout)
-        if done.returncode:
-            raise RuntimeError(f"building {name} failed; the end of {folder}/build.log:\n{done.stdout[-4000:]}")
-
-    return build_once("cocotb", [name, design.verilog, *design.shared_modules, *arguments, public,
-                                 cocotb.__version__, verilator_version()], build)
+    return build_verilated(
+        design, {"driver.cpp": (config.share_dir / "lib/verilator/verilator.cpp").read_text()}, name,
+        verilator=("--vpi", "--timescale", "1ns/1ps", *(["--trace"] if waves else [])),
+        hints=_public_ports(Ports(component, name), design.clocked),
+        link=(f"-Wl,-rpath,{config.libs_dir}", f"-L{config.libs_dir}", "-lcocotbvpi_verilator"))
 
 
 def _public_ports(ports: Ports, clocked: bool) -> str:
-    """Text of a .vlt file that lets cocotb reach the top module's ports."""
+    """Lines of a .vlt file that let cocotb reach the top module's ports."""
     names = [*(("clk", "rst") if clocked else ()), *ports.shapes]
-    return "`verilator_config\n" + "".join(f'public_flat_rw -module "{ports.name}" -var "{n}"\n' for n in names)
+    return "".join(f'public_flat_rw -module "{ports.name}" -var "{n}"\n' for n in names)
 
 
 def bench_parameters() -> SimpleNamespace:

@@ -6,29 +6,18 @@ In runs with stalls the loop also checks that valid doesn't depend on ready.
 """
 
 import ctypes
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from amaranth.lib import wiring
 
-from hls_py.emit.verilator import (
-    LINT_WAIVERS,
-    build_once,
-    tool_environment,
-    verilator_command,
-    verilator_version,
-    write_sources,
-)
 from rtl.streams.shared_module import EmittedDesign, emit_design
 from sim_tests.harness.simulation import Ports, Simulator, StreamJob
+from sim_tests.harness.verilated import build_verilated
 
-SHIM = Path(__file__).with_suffix(".cpp")
-BUILD_ARGS = ("--cc", "--exe", "--build", "-j", "2", "--prefix", "Vtop", "-o", "libtop.so", *LINT_WAIVERS, "-Wno-lint",
-              "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert",
-              "-MAKEFLAGS", "VM_PARALLEL_BUILDS=0",  # one file: less to compile in all, and two benches build at a time
-              "-CFLAGS", "-fPIC", "-LDFLAGS", "-shared")
+DRIVER = Path(__file__).with_suffix(".cpp")
+LIBRARY_FILE = "libtop.so"
 LARGE_DESIGN = 300_000
 """Characters of Verilog. With -O1 the compiler takes three times as long, which benches of larger designs don't win
 back: they run for some thousand cycles, those of small ones for millions."""
@@ -41,17 +30,14 @@ FAILED = 2**64 - 1
 class VerilatedLibrary(Ports):
     """``component`` compiled into a shared library, kept in build/sim_cache; any number of simulators of it."""
 
-    def __init__(self, component: wiring.Component, name: str | None = None, build_args: tuple[str, ...] = ()):
+    def __init__(self, component: wiring.Component, name: str | None = None):
         super().__init__(component, name)
         self.port_numbers = {port: number for number, port in enumerate(self.shapes)}
         design = emit_design(component, self.name)
-        ports = self._port_list(design)
-        optimise = "-O0" if len(design.verilog) > LARGE_DESIGN else "-O1"
-        args = (*BUILD_ARGS, "-MAKEFLAGS", f"OPT_FAST={optimise}", *build_args)
-        folder = build_once("library", [design.verilog, *design.shared_modules, *args, ports, SHIM.read_text(),
-                                        verilator_version()],
-                            lambda folder: self._build(design, ports, folder, args))
-        self.library = _declare(ctypes.CDLL(str(folder / "libtop.so")))
+        folder = build_verilated(design, {"driver.cpp": DRIVER.read_text(), "ports.h": self._port_list(design)},
+                                 LIBRARY_FILE, verilator=("--x-initial", "fast", "--noassert"), link=("-shared",),
+                                 optimise="-O0" if len(design.verilog) > LARGE_DESIGN else "-O1")
+        self.library = _declare(ctypes.CDLL(str(folder / LIBRARY_FILE)))
 
     def simulator(self) -> Simulator:
         """A fresh simulation, reset, with every input 0."""
@@ -63,16 +49,6 @@ class VerilatedLibrary(Ports):
         entries = "".join(f"        {{reinterpret_cast<uint8_t*>(&{m}), sizeof({m})}},\n" for m in members)
         return (f"#define HAS_CLOCK {int(design.clocked)}\n"
                 f"static std::vector<Port> list_ports(Vtop& top) {{\n    return {{\n{entries}    }};\n}}\n")
-
-    def _build(self, design: EmittedDesign, ports: str, folder: Path, args: tuple[str, ...]) -> None:
-        (folder / "ports.h").write_text(ports)
-        command = [verilator_command(), *args, "-CFLAGS", f"-I{folder}", "--top-module", self.name,
-                   "-Mdir", str(folder), *map(str, write_sources(design, folder)), str(SHIM)]
-        done = subprocess.run(command, env=tool_environment(), text=True, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        (folder / "build.log").write_text(done.stdout)
-        if done.returncode:
-            raise RuntimeError(f"building {self.name} failed; the end of {folder}/build.log:\n{done.stdout[-4000:]}")
 
 
 class _LibrarySimulator(Simulator):

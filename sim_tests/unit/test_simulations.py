@@ -6,8 +6,10 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from rtl.streams.shared_module import emit_design
 from sim_tests.harness.cocotb_simulation import CocotbSimulation
 from sim_tests.harness.fast import VerilatedLibrary
+from sim_tests.harness.verilated import build_verilated
 
 PAYLOAD = data.StructLayout({"tag": 3, "value": 70})
 
@@ -107,3 +109,12 @@ def test_ports_one_by_one(simulation):
         simulator.set("taken", 1)
     with pytest.raises(ValueError, match="output of the component"):
         simulator.run_streams({"sink": payloads(1)}, {})
+
+
+@pytest.mark.parametrize("driver, arguments, message", [("int main() { return missing; }", {}, "missing.*not declared"),
+                                                        ("", {"verilator": ("--no-such",)}, "verilator.*no-such"),
+                                                        ("", {"link": ("-lno-such",)}, "lno-such")])
+def test_failing_build(driver: str, arguments: dict, message: str):
+    for _ in range(2):  # a second time, too: it isn't taken for a finished one
+        with pytest.raises(RuntimeError, match=f"(?s){message}"):
+            build_verilated(emit_design(Buffer(), "buffer"), {"driver.cpp": driver}, "buffer", **arguments)
