@@ -33,6 +33,7 @@ def draw(path: Path, title: str, ours: np.ndarray, theirs: np.ndarray, errors: l
             if points:
                 right.plot(*zip(*points), marker=".", label=block.replace("_", " "))
         right.set_xlabel("layer")
+        right.locator_params(axis="x", integer=True)
         right.set_ylabel("mean error, % of the deviation")
         right.set_ylim(bottom=0)
         right.legend(fontsize=8)
