@@ -66,7 +66,7 @@ def run_bench(component: wiring.Component, test_module: str, *, name: str | None
     __tracebackhide__ = True
     parameters.setdefault("seed", bench_seed())
     name = name or type(component).__name__.lower()
-    folder = build_simulation(component, name, waves_wanted())
+    folder = build_simulation(component, name)
 
     settings = json.dumps({"parameters": parameters, "inputs": sorted(Ports(component).inputs)}, sort_keys=True)
     run_key = hashlib.sha256(f"{test_module}{testcase}{settings}{folder}".encode()).hexdigest()[:12]
@@ -104,7 +104,7 @@ def run_simulation(name: str, folder: Path, run_folder: Path, test_module: str, 
                               "PYTHONPATH": os.pathsep.join(sys.path), **environment})
 
 
-def build_simulation(component: wiring.Component, name: str, waves: bool = False) -> Path:
+def build_simulation(component: wiring.Component, name: str) -> Path:
     """Folder with the cocotb simulation of ``component``, compiled now unless an equal one was compiled before.
 
     Not built by cocotb's runner, which makes every signal of the design public: three times the C++, and slower.
@@ -113,7 +113,7 @@ def build_simulation(component: wiring.Component, name: str, waves: bool = False
     design = emit_design(component, name)
     return build_verilated(
         design, {"driver.cpp": (config.share_dir / "lib/verilator/verilator.cpp").read_text()}, name,
-        verilator=("--vpi", "--timescale", "1ns/1ps", *(["--trace"] if waves else [])),
+        verilator=("--vpi", "--timescale", "1ns/1ps", *(["--trace"] if waves_wanted() else [])),
         hints=_public_ports(Ports(component, name), design.clocked),
         link=(f"-Wl,-rpath,{config.libs_dir}", f"-L{config.libs_dir}", "-lcocotbvpi_verilator"))
 

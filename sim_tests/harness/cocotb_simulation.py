@@ -17,7 +17,7 @@ import numpy as np
 from amaranth.lib import wiring
 
 from hls_py.emit.verilator import build_root
-from sim_tests.harness.bench import build_simulation, failures_of, run_simulation, waves_wanted
+from sim_tests.harness.bench import build_simulation, failures_of, run_simulation
 from sim_tests.harness.payload import from_ints, to_ints
 from sim_tests.harness.ports import Ports
 from sim_tests.harness.simulation import Simulator, StreamJob
@@ -31,7 +31,7 @@ class CocotbSimulation(Ports):
 
     def __init__(self, component: wiring.Component, name: str | None = None):
         super().__init__(component, name)
-        self.folder = build_simulation(component, self.name, waves=waves_wanted())
+        self.folder = build_simulation(component, self.name)
 
     def simulator(self) -> Simulator:
         """A fresh simulation, reset, with every input 0."""

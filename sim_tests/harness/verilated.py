@@ -1,4 +1,4 @@
-"""Compiles a design with the C++ that drives it, in a hurry: the benches have hundreds of small ones.
+"""Compiles a design with the C++ that drives it, in a hurry: the benches have some two hundred, most of them small.
 
 With Verilator's own makefile nearly all of the time goes into its headers, which every C++ file parses anew. Here
 Verilator's runtime library and a precompiled form of its headers are made once, and what belongs to a design is one
@@ -50,11 +50,11 @@ def build_verilated(design: EmittedDesign, driver: Mapping[str, str], product: s
         _run(folder, [verilator_command(), *VERILATOR_ARGS, *verilator, "--top-module", design.name, "-Mdir", ".",
                       *(path.name for path in write_sources(design, folder, hints))])
         facts = json.loads((folder / "Vtop.json").read_text())
-        (folder / "all.cpp").write_text(_one_unit(facts["sources"]))
-        flags = _flags(facts)
-        _run(folder, [COMPILER, *flags, optimise, "-I.", "-include", str(_headers(facts, optimise) / HEADERS),
-                      "-c", "all.cpp", "-o", "all.o"])
-        runtime = [str(_runtime_object(source, facts)) for source in facts["sources"]["global"]]
+        sources, flags = facts["sources"], _flags(facts)
+        (folder / "all.cpp").write_text(_one_unit(sources))
+        headers = _headers(sources["global"], [*flags, optimise])
+        _run(folder, [COMPILER, *flags, optimise, "-I.", "-include", str(headers), "-c", "all.cpp", "-o", "all.o"])
+        runtime = [str(_runtime_object(source, flags)) for source in sources["global"]]
         _run(folder, [COMPILER, "all.o", *runtime, "-pthread", *link, "-o", product])
 
     return build_once("verilated", [design.name, design.verilog, *design.shared_modules, *VERILATOR_ARGS, *verilator,
@@ -69,23 +69,23 @@ def _one_unit(sources: Mapping[str, list[str]]) -> str:
     return "".join([*fast, '#include "driver.cpp"\n', '#pragma GCC optimize ("O0")\n', *slow])
 
 
-def _runtime_object(source: str, facts: Mapping[str, Any]) -> Path:
+def _runtime_object(source: str, flags: list[str]) -> Path:
     """Object file of one of Verilator's own sources."""
     name = f"{Path(source).stem}.o"
-    return build_once("runtime", [source, *_flags(facts), *_tools()],
-                      lambda folder: _run(folder, [COMPILER, *_flags(facts), "-Os", "-c", source, "-o", name])) / name
+    return build_once("runtime", [source, *flags, *_tools()],
+                      lambda folder: _run(folder, [COMPILER, *flags, "-Os", "-c", source, "-o", name])) / name
 
 
-def _headers(facts: Mapping[str, Any], optimise: str) -> Path:
-    """Folder with ``HEADERS``, precompiled; the compiler takes it for files with the very same options only."""
-    files = [path.name for source in facts["sources"]["global"] if (path := Path(source).with_suffix(".h")).exists()]
+def _headers(sources: list[str], flags: list[str]) -> Path:
+    """The headers of Verilator's own ``sources``, precompiled; the compiler takes them for the very same flags only."""
+    files = [path.name for source in sources if (path := Path(source).with_suffix(".h")).exists()]
     text = "".join(f'#include "{name}"\n' for name in files)
 
     def build(folder: Path) -> None:
         (folder / HEADERS).write_text(text)
-        _run(folder, [COMPILER, *_flags(facts), optimise, "-x", "c++-header", HEADERS, "-o", f"{HEADERS}.gch"])
+        _run(folder, [COMPILER, *flags, "-x", "c++-header", HEADERS, "-o", f"{HEADERS}.gch"])
 
-    return build_once("headers", [text, *_flags(facts), optimise, *_tools()], build)
+    return build_once("headers", [text, *flags, *_tools()], build) / HEADERS
 
 
 def _flags(facts: Mapping[str, Any]) -> list[str]:
